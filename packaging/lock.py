@@ -31,7 +31,7 @@ def requirements() -> list[str]:
 
 
 def resolve(python: str, machine: str, pins: Path | None) -> list[dict[str, object]]:
-    """pip's report for one target; versions bound to `pins` where they are known already."""
+    """Pip's report for one target; versions bound to `pins` where they are known already."""
     platforms = [f"manylinux_{glibc}_{machine}" for glibc in GLIBCS]
     platforms += [f"{tag}_{machine}" for tag in LEGACY]
     with tempfile.TemporaryDirectory() as folder:
