@@ -1,0 +1,1 @@
+"""The hub's rules as plain functions and types: no SQL, no HTTP, no clock."""

@@ -1,0 +1,111 @@
+"""Agents: who may send, their keys and state."""
+
+import msgspec
+from sqlalchemy import insert, select, update
+
+from hub.domain.agents import AgentState, check_move
+from hub.store import audit, keys, rows
+from hub.store.audit import Actor
+from hub.store.engine import Tx
+from hub.store.tables import agent, key
+from protocol import ids
+from protocol.errors import Code, RefusedError
+
+
+class AgentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One enrolled agent."""
+
+    id: bytes
+    site: str
+    name: str
+    software: str
+    signing: bytes  #: public signing key
+    sealing: bytes  #: public sealing key
+    owner: bytes | None  #: principal id pinned at the gateway
+    state: AgentState
+    reason: str  #: why suspended, for people
+    enrolment: bytes  #: object id of the enrolment
+    created_us: int
+    seen_us: int  #: of its last batch, coarse
+    inbox_generation: int  #: last acknowledged inbox message
+    inbox_number: int
+
+
+def add(tx: Tx, row: AgentRow, by: Actor) -> None:
+    """Enter an enrolled agent and its signing key. Raises RefusedError if the id is known."""
+    if get(tx, row.id) is not None:
+        raise RefusedError(Code.CONFLICT, field="agent", value=ids.show(row.id))
+    tx.execute(insert(agent), msgspec.structs.asdict(row) | {"state": row.state.value})
+    keys.add(tx, principal=row.id, kind="agent", public=row.signing, now_us=row.created_us)
+    after = {"site": row.site, "name": row.name, "state": row.state.value}
+    audit.record(tx, by, row.created_us, "agent.add", ids.show(row.id), before=None, after=after)
+
+
+def get(tx: Tx, agent_id: bytes) -> AgentRow | None:
+    """The agent of that principal id, or None."""
+    return _row(tx, select(agent).where(agent.c.id == agent_id))
+
+
+def by_key(tx: Tx, key_id: bytes) -> AgentRow | None:
+    """The agent that signs with that key, or None."""
+    return _row(
+        tx,
+        select(agent).join(key, key.c.principal == agent.c.id).where(key.c.id == key_id),
+    )
+
+
+def all_of(tx: Tx, *, site: str | None = None) -> list[AgentRow]:
+    """Every agent (of one site), in order of enrolment."""
+    query = select(agent).order_by(agent.c.created_us, agent.c.id)
+    if site is not None:
+        query = query.where(agent.c.site == site)
+    return [_make(row._mapping) for row in tx.execute(query)]
+
+
+def set_state(
+    tx: Tx, agent_id: bytes, new: AgentState, by: Actor, now_us: int, *, reason: str = ""
+) -> AgentRow:
+    """Approve, suspend or resume. Raises RefusedError for an unknown agent or a move not allowed."""
+    old = get(tx, agent_id)
+    if old is None:
+        raise RefusedError(Code.UNKNOWN_AGENT, field="agent", value=agent_id.hex())
+    check_move(old.state, new)
+    tx.execute(
+        update(agent).where(agent.c.id == agent_id), {"state": new.value, "reason": reason}
+    )
+    audit.record(
+        tx,
+        by,
+        now_us,
+        f"agent.{new.value}",
+        ids.show(agent_id),
+        before={"state": old.state.value, "reason": old.reason},
+        after={"state": new.value, "reason": reason},
+    )
+    return msgspec.structs.replace(old, state=new, reason=reason)
+
+
+def seen(
+    tx: Tx, agent_id: bytes, now_us: int, inbox: tuple[int, int], software: str
+) -> None:
+    """Note a batch: when, the inbox number it acknowledges, the software that sent it."""
+    generation, number = inbox
+    tx.execute(
+        update(agent).where(agent.c.id == agent_id),
+        {
+            "seen_us": now_us,
+            "inbox_generation": generation,
+            "inbox_number": number,
+            "software": software,
+        },
+    )
+
+
+def _row(tx: Tx, query: "object") -> AgentRow | None:
+    found = tx.execute(query).first()  # type: ignore[call-overload]  # a Select in all callers
+    return None if found is None else _make(found._mapping)
+
+
+def _make(fields: "object") -> AgentRow:
+    values = dict(fields)  # type: ignore[call-overload]  # a RowMapping in all callers
+    return AgentRow(**values | {"state": AgentState(values["state"])})

@@ -1,0 +1,164 @@
+"""Resources and their registration entries (注册条目): what the catalog lists."""
+
+from collections.abc import Collection
+
+import msgspec
+from sqlalchemy import and_, func, insert, or_, select, update
+
+from hub.store import rows
+from hub.store.engine import Tx
+from hub.store.tables import entry, object_, resource
+
+
+class ResourceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One resource as its entry in force says (fields for lists; the entry itself is the object)."""
+
+    n: int
+    id: bytes
+    agent: bytes  #: its producer's gateway
+    site: str
+    entry: bytes  #: object id of the entry in force
+    kind: str  #: registration, or description (完全开放级: never in register, catalog or statistics)
+    version: int
+    grade: int
+    owner: bytes | None
+    pack: str
+    data_kind: str  #: structured, unstructured, spatial, realtime
+    name_zh: str
+    name_en: str
+    region: str
+    code: str  #: catalog code, given by the hub
+    created_us: int
+    changed_us: int
+
+
+class EntryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a segment's header is held against."""
+
+    object: bytes
+    resource: bytes
+    version: int
+    grade: int
+    suite: int
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry with the resource that it belongs to."""
+
+    object: bytes
+    grade: int
+    suite: int
+    resource: bytes
+    n: int  #: ResourceRow.n
+    agent: bytes
+    site: str
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a list of entries may be narrowed to; None leaves a field open."""
+
+    site: str | None = None
+    agent: bytes | None = None
+    owner: bytes | None = None
+    grade: int | None = None
+    pack: str | None = None
+    data_kind: str | None = None
+    region: str | None = None  #: prefix of the region code
+    text: str | None = None  #: part of a name, Chinese or English, or of the code
+    descriptions: bool = False  #: fully open resources too (never in the catalog)
+
+
+def resources_of(tx: Tx, ids: Collection[bytes]) -> dict[bytes, ResourceRow]:
+    """Those of the resource ids that are known."""
+    found = tx.execute(select(resource).where(resource.c.id.in_(list(ids))))
+    return {one.id: one for one in rows.many(ResourceRow, list(found))}
+
+
+def resource_of(tx: Tx, resource_id: bytes) -> ResourceRow | None:
+    """One resource, or None."""
+    return resources_of(tx, [resource_id]).get(resource_id)
+
+
+def known(tx: Tx, objects: Collection[bytes]) -> dict[bytes, Known]:
+    """Entries by object id, with whose resource each describes."""
+    query = (
+        select(
+            entry.c.object,
+            entry.c.grade,
+            entry.c.suite,
+            resource.c.id.label("resource"),
+            resource.c.n,
+            resource.c.agent,
+            resource.c.site,
+        )
+        .join(resource, resource.c.id == entry.c.resource)
+        .where(entry.c.object.in_(list(objects)))
+    )
+    return {one.object: one for one in rows.many(Known, list(tx.execute(query)))}
+
+
+def add_resource(tx: Tx, row: ResourceRow) -> int:
+    """Enter a resource with its first entry; returns n (the row's own n is ignored)."""
+    fields = msgspec.structs.asdict(row)
+    del fields["n"]
+    return int(tx.execute(insert(resource).returning(resource.c.n), fields).scalar_one())
+
+
+def change_resource(tx: Tx, row: ResourceRow) -> None:
+    """Put a newer entry in force."""
+    fields = msgspec.structs.asdict(row)
+    for kept in ("n", "id", "agent", "site", "code", "created_us"):
+        del fields[kept]
+    tx.execute(update(resource).where(resource.c.n == row.n), fields)
+
+
+def add_entry(tx: Tx, row: EntryRow) -> None:
+    """Keep what headers are held against; entries of all versions stay."""
+    tx.execute(insert(entry), msgspec.structs.asdict(row))
+
+
+def page(tx: Tx, which: Filter, *, after: int = 0, limit: int = 100) -> list[ResourceRow]:
+    """Resources that the filter lets through, in order of entry from above n = `after`."""
+    query = (
+        select(resource).where(resource.c.n > after, *_where(which)).order_by(resource.c.n)
+    )
+    return rows.many(ResourceRow, list(tx.execute(query.limit(limit))))
+
+
+def count(tx: Tx, which: Filter) -> int:
+    """How many resources the filter lets through."""
+    query = select(func.count()).select_from(resource).where(*_where(which))
+    return int(tx.execute(query).scalar_one())
+
+
+def versions(tx: Tx, resource_id: bytes) -> list[bytes]:
+    """Raw entries of a resource, oldest first."""
+    query = (
+        select(object_.c.raw)
+        .join(entry, entry.c.object == object_.c.id)
+        .where(entry.c.resource == resource_id)
+        .order_by(entry.c.version)
+    )
+    return [row.raw for row in tx.execute(query)]
+
+
+def _where(which: Filter) -> list[object]:
+    equal = {
+        "site": which.site,
+        "agent": which.agent,
+        "owner": which.owner,
+        "grade": which.grade,
+        "pack": which.pack,
+        "data_kind": which.data_kind,
+    }
+    where: list[object] = [
+        resource.c[name] == value for name, value in equal.items() if value is not None
+    ]
+    if which.region is not None:
+        where.append(resource.c.region.startswith(which.region, autoescape=True))
+    if which.text:
+        columns = (resource.c.name_zh, resource.c.name_en, resource.c.code)
+        where.append(or_(*(one.icontains(which.text, autoescape=True) for one in columns)))
+    if not which.descriptions:
+        where.append(and_(resource.c.kind == "registration"))
+    return where

@@ -1,0 +1,54 @@
+"""Signed objects as they arrived: entries, wraps, notes, principals, enrolments, approvals."""
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+from sqlalchemy import and_, insert, select
+
+from hub.store import rows
+from hub.store.engine import Tx
+from hub.store.tables import object_
+
+
+class ObjectRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One signed object and the leaf that records it."""
+
+    id: bytes
+    kind: str
+    signer: bytes  #: principal whose statement it is
+    record_hash: bytes
+    raw: bytes  #: the envelope as it arrived
+    generation: int
+    leaf: int
+    accepted_us: int
+
+
+def add(tx: Tx, new: Iterable[ObjectRow]) -> None:
+    """Keep objects. Raises IntegrityError for one that is known."""
+    tx.execute(insert(object_), [msgspec.structs.asdict(one) for one in new])
+
+
+def get(tx: Tx, object_id: bytes) -> ObjectRow | None:
+    """The object of that id, or None."""
+    return rows.one(
+        ObjectRow, tx.execute(select(object_).where(object_.c.id == object_id)).first()
+    )
+
+
+def leaves_of(tx: Tx, ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
+    """Of those that are known: the (generation, leaf) that records each."""
+    query = select(object_.c.id, object_.c.generation, object_.c.leaf).where(
+        object_.c.id.in_(list(ids))
+    )
+    return {row.id: (row.generation, row.leaf) for row in tx.execute(query)}
+
+
+def of_kind(tx: Tx, kind: str, signer: bytes, *, limit: int = 1000) -> list[ObjectRow]:
+    """A signer's objects of one kind, oldest first."""
+    query = (
+        select(object_)
+        .where(and_(object_.c.kind == kind, object_.c.signer == signer))
+        .order_by(object_.c.accepted_us)
+        .limit(limit)
+    )
+    return rows.many(ObjectRow, list(tx.execute(query)))

@@ -1,0 +1,46 @@
+"""Packs: immutable files of segment bodies, as the database knows them."""
+
+import msgspec
+from sqlalchemy import delete, exists, insert, select
+
+from hub.store.engine import Tx
+from hub.store.tables import pack, segment
+
+
+class PackRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One pack that segments refer to."""
+
+    name: str  #: hex SHA-256 of its bytes: the file's name
+    size: int
+    created_us: int
+
+
+def use(tx: Tx, row: PackRow) -> int:
+    """The number of the pack, entered if it is new."""
+    known = tx.execute(select(pack.c.n).where(pack.c.name == row.name)).scalar()
+    if known is not None:
+        return int(known)
+    return int(
+        tx.execute(insert(pack).returning(pack.c.n), msgspec.structs.asdict(row)).scalar_one()
+    )
+
+
+def names(tx: Tx) -> set[str]:
+    """The names of all packs that a segment refers to."""
+    query = select(pack.c.name).where(exists().where(segment.c.pack == pack.c.n))
+    return {row.name for row in tx.execute(query)}
+
+
+def is_used(tx: Tx, name: str) -> bool:
+    """Whether a segment refers to the pack."""
+    query = select(pack.c.n).where(
+        pack.c.name == name, exists().where(segment.c.pack == pack.c.n)
+    )
+    return tx.execute(query).first() is not None
+
+
+def forget(tx: Tx, name: str) -> None:
+    """Take out the row of a pack that no segment refers to."""
+    tx.execute(
+        delete(pack).where(pack.c.name == name, ~exists().where(segment.c.pack == pack.c.n))
+    )

@@ -1,0 +1,182 @@
+"""Accepted segments: what was signed, where its body lies, which leaf records it."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Select, and_, func, insert, select, update
+
+from hub.store import rows
+from hub.store.engine import Tx
+from hub.store.tables import pack, resource, row_range, segment, stream
+from protocol.leaf import State
+
+
+class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One accepted segment."""
+
+    change: int  #: place in the order of changes of all segments; moves when a body completes it
+    id: bytes
+    stream: int  #: StreamRow.n
+    seq: int
+    resource: int  #: ResourceRow.n
+    state: int  #: protocol.leaf.State: BODY or HEADER
+    count: int
+    first_us: int
+    last_us: int
+    accepted_us: int
+    generation: int
+    leaf: int
+    pack: int | None
+    offset: int | None
+    length: int | None
+    head: bytes  #: prelude ‖ header ‖ signature
+
+
+class Completed(msgspec.Struct, frozen=True, kw_only=True):
+    """What changes when a body arrives for a segment that was header-only."""
+
+    id: bytes
+    change: int
+    accepted_us: int
+    generation: int
+    leaf: int
+    pack: int
+    offset: int
+    length: int
+
+
+class RangeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Journal rows `first … last` of one run that a segment holds."""
+
+    resource: int
+    run: bytes
+    first: int
+    last: int
+    stream: int
+    seq: int
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a body lies, and the head that describes it."""
+
+    head: bytes
+    state: int
+    pack: str | None  #: the pack's name
+    offset: int | None
+    length: int | None
+
+
+def add(tx: Tx, new: list[dict[str, Any]]) -> None:
+    """Keep accepted segments (fields of SegmentRow). Raises IntegrityError for one that is known."""
+    tx.execute(insert(segment), new)
+
+
+def complete(tx: Tx, one: Completed) -> None:
+    """A header-only segment gets its body, a leaf of its own and a new place in the order."""
+    fields = msgspec.structs.asdict(one)
+    del fields["id"]
+    tx.execute(
+        update(segment).where(segment.c.id == one.id), fields | {"state": int(State.BODY)}
+    )
+
+
+def by_ids(tx: Tx, ids: Collection[bytes]) -> dict[bytes, SegmentRow]:
+    """Those of the ids that are known."""
+    found = tx.execute(select(segment).where(segment.c.id.in_(list(ids))))
+    return {one.id: one for one in rows.many(SegmentRow, list(found))}
+
+
+def with_body(tx: Tx, ids: Collection[bytes]) -> set[bytes]:
+    """Those of the ids whose body is durable here."""
+    query = select(segment.c.id).where(
+        and_(segment.c.id.in_(list(ids)), segment.c.state == int(State.BODY))
+    )
+    return {row.id for row in tx.execute(query)}
+
+
+def at(tx: Tx, stream_n: int, seq: int) -> bytes | None:
+    """The id of the accepted segment at that place of a stream, or None."""
+    query = select(segment.c.id).where(and_(segment.c.stream == stream_n, segment.c.seq == seq))
+    return tx.execute(query).scalar()
+
+
+def page_of_stream(tx: Tx, stream_n: int, first_seq: int, limit: int) -> list[SegmentRow]:
+    """Accepted segments of a stream from `first_seq` on, in order."""
+    query = (
+        select(segment)
+        .where(and_(segment.c.stream == stream_n, segment.c.seq >= first_seq))
+        .order_by(segment.c.seq)
+        .limit(limit)
+    )
+    return rows.many(SegmentRow, list(tx.execute(query)))
+
+
+def page_of_resource(tx: Tx, resource_id: bytes, after: int, limit: int) -> list[SegmentRow]:
+    """A resource's segments in order of change, from above `after`."""
+    query = (
+        select(segment)
+        .join(resource, resource.c.n == segment.c.resource)
+        .where(and_(resource.c.id == resource_id, segment.c.change > after))
+        .order_by(segment.c.change)
+        .limit(limit)
+    )
+    return rows.many(SegmentRow, list(tx.execute(query)))
+
+
+def place(tx: Tx, segment_id: bytes) -> Place | None:
+    """Where the body of a segment lies, or None for an unknown segment."""
+    query: Select[Any] = (
+        select(
+            segment.c.head,
+            segment.c.state,
+            pack.c.name.label("pack"),
+            segment.c.offset,
+            segment.c.length,
+        )
+        .outerjoin(pack, pack.c.n == segment.c.pack)
+        .where(segment.c.id == segment_id)
+    )
+    return rows.one(Place, tx.execute(query).first())
+
+
+def agent_of(tx: Tx, segment_id: bytes) -> tuple[bytes, bytes] | None:
+    """(agent, resource) of a segment, or None."""
+    query = (
+        select(stream.c.agent, stream.c.resource)
+        .join(segment, segment.c.stream == stream.c.n)
+        .where(segment.c.id == segment_id)
+    )
+    found = tx.execute(query).first()
+    return None if found is None else (found.agent, found.resource)
+
+
+def totals(tx: Tx) -> tuple[int, int]:
+    """(segments, records) at this hub, for its metrics."""
+    row = tx.execute(select(func.count(), func.coalesce(func.sum(segment.c.count), 0))).one()
+    return int(row[0]), int(row[1])
+
+
+def add_ranges(tx: Tx, new: Iterable[RangeRow]) -> None:
+    """Keep the journal rows that accepted segments hold."""
+    tx.execute(insert(row_range), [msgspec.structs.asdict(one) for one in new])
+
+
+def range_before(tx: Tx, resource_n: int, run: bytes, last: int) -> RangeRow | None:
+    """The accepted range of that run which begins last at or before row `last`, or None.
+
+    Accepted ranges never overlap, so this one overlaps `first … last` or none does.
+    """
+    query = (
+        select(row_range)
+        .where(
+            and_(
+                row_range.c.resource == resource_n,
+                row_range.c.run == run,
+                row_range.c.first <= last,
+            )
+        )
+        .order_by(row_range.c.first.desc())
+        .limit(1)
+    )
+    return rows.one(RangeRow, tx.execute(query).first())
