@@ -10,7 +10,7 @@ Words first, then the path that data takes, then what travels beside it:
 | `ids` | principals, resources, streams, keys, segments: parse, print, derive |
 | `times` | event, gateway and hub time; marks of quality and of clocks |
 | `grades` | table 7-2 and the secrecy classes (数据分级, T/ADEDS 02-2023 §7.1) |
-| `packs` | domain packs (领域数据字典): declared fields, and the check of columns against them |
+| `schema`, `packs`, `checks` | domain packs (领域数据字典) and the check of columns |
 | `records` | observations, row by row and as columns |
 | `columns` | columns to bytes and back |
 | `segment`, `chain` | seal, open, verify a run of records; next, duplicate, gap, fork |

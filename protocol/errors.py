@@ -183,7 +183,7 @@ class ShanmenError(Exception):
         return ": ".join((parts[0], ", ".join(parts[1:]))) if parts[1:] else parts[0]
 
 
-class Problem(NamedTuple):
+class ConfigProblem(NamedTuple):
     """One mistake in a configuration or pack."""
 
     path: str  # key path, "fields[3].codes"
@@ -201,10 +201,10 @@ class ConfigError(ShanmenError):
         field: str = "",
         value: object = None,
         expected: str = "",
-        problems: tuple[Problem, ...] = (),
+        problems: tuple[ConfigProblem, ...] = (),
     ) -> None:
         super().__init__(code, field=field, value=value, expected=expected)
-        self.problems = problems or (Problem(field, self.value, expected),)
+        self.problems = problems or (ConfigProblem(field, self.value, expected),)
 
     def __str__(self) -> str:
         listed = "; ".join(f"{p.path} = {p.value}: {p.expected}" for p in self.problems)
