@@ -7,7 +7,7 @@ encoded again to be verified. One signature an object, but two on an enrolment.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -17,6 +17,9 @@ from protocol.ids import KeyId, ObjectId, PrincipalId, Use, key_id
 from protocol.suites import suite as suite_of
 
 T = TypeVar("T")
+
+#: Gives the public signing key of a key id, or None if it is not known.
+KeyLookup: TypeAlias = Callable[[KeyId], bytes | None]
 
 #: Kinds of objects (a closed list) and the longest envelope of each, bytes.
 KINDS: Final[Mapping[str, int]] = {
@@ -185,7 +188,7 @@ def _signatures(kind: str, given: object) -> tuple[Signature, ...]:
     return found
 
 
-def verify(envelope: Envelope, keys: Callable[[KeyId], bytes | None]) -> None:
+def verify(envelope: Envelope, keys: KeyLookup) -> None:
     """Verify every signature over the bytes that arrived.
 
     keys: gives the public signing key of an id, or None. Raises VerifyError UNKNOWN_KEY or
@@ -206,7 +209,7 @@ def open_as(
     envelope: Envelope,
     kind: str,
     type: type[T],  # noqa: A002
-    keys: Callable[[KeyId], bytes | None],
+    keys: KeyLookup,
 ) -> T:
     """Verify, then decode the payload as a struct of this kind.
 
@@ -234,7 +237,7 @@ def decode_payload(envelope: Envelope, type: type[T]) -> T:  # noqa: A002
     return wire.decode(envelope.payload, type, limit=len(envelope.payload))
 
 
-def only_key(public: bytes, *, suite: int = 1) -> Callable[[KeyId], bytes | None]:
+def only_key(public: bytes, *, suite: int = 1) -> KeyLookup:
     """Give the key lookup that knows exactly this public signing key."""
     known = key_id(public, use=Use.SIGNING, suite=suite)
     return lambda wanted: public if wanted == known else None
