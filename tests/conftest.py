@@ -20,7 +20,11 @@ COMPILER = shutil.which("cc") or shutil.which("gcc")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what a user's machine cannot run; in CI everything must be there."""
-    wants = (("needs_mosquitto", MOSQUITTO), ("needs_compiler", COMPILER))
+    wants = (
+        ("needs_mosquitto", MOSQUITTO),
+        ("needs_compiler", COMPILER),
+        ("needs_systemd", shutil.which("systemd-analyze")),
+    )
     for item in items:
         for marker, program in wants:
             if item.get_closest_marker(marker) and not program:

@@ -16,7 +16,7 @@ KINDS = ("checks", "counters", "bays")
 
 
 def field(name: str, kind: str, **more: object) -> dict[str, object]:
-    return {"name": name, "zh": name, "en": name, "type": kind, **more}
+    return {"name": name, "zh": name, "en": name, "type": kind, "grade": "fully-open", **more}
 
 
 def packs(grade: str = "shareable", *, personal: bool = False) -> dict[str, Pack]:
@@ -53,7 +53,7 @@ def packs(grade: str = "shareable", *, personal: bool = False) -> dict[str, Pack
                 "kind": "structured",
                 "rhythm": "event",
                 "record_index": [],
-                "field": fields[kind],
+                "fields": fields[kind],
             }
         )
         for kind in KINDS
