@@ -15,7 +15,7 @@ the other rows only. The form of data by type and encoding (lists of integers: `
 | float | decimal | exponent u8 (0…9) ‖ integers (at most 2^53): value = integer / 10^exponent |
 | float | bits | integers: the IEEE 754 bits as signed 64-bit |
 | string, bytes | plain | integers: lengths in bytes ‖ the bytes, one after another (UTF-8) |
-| string, bytes | dict | d u32 ‖ lengths and bytes of d words, as plain ‖ integers: one index a row |
+| string, bytes | dict | d u32 ‖ lengths and bytes of d words, as plain ‖ integers: index of each |
 
 The columns that every record has, @event_time @gateway_time @device_time @device @quality, travel
 in group 0. Reading is bounded before it is done: a `Budget` of bytes, taken from what the frame and
@@ -44,7 +44,7 @@ from protocol.limits import (
 from protocol.planes import Reader, decode_ints, encode_ints, look_up, pack_bits, unpack_bits
 from protocol.records import Columns, Value
 
-#: The columns of every record, in group 0: event, gateway and device time (µs UTC), device, quality.
+#: The columns of every record, in group 0: three times (µs UTC), device, quality marks.
 FIXED = ("@event_time", "@gateway_time", "@device_time", "@device", "@quality")
 
 T = TypeVar("T", str, bytes)
@@ -127,8 +127,9 @@ def decode_part(
     columns = wire.decode(head, dict[str, Column], limit=DIRECTORY_BYTES_MAX)
     decoded: dict[str, list[Value]] = {}
     for name, column in columns.items():
-        nulls, values = reader.take(column.nulls), Reader(reader.take(column.data))
-        decoded[name] = _decode_column(name, column, nulls, values, count, budget)
+        present = _present(name, reader.take(column.nulls), count)
+        values = Reader(reader.take(column.data))
+        decoded[name] = _decode_column(name, column, present, values, count, budget)
         values.end()
     reader.end()
     budget.release(len(raw))
@@ -235,13 +236,13 @@ def _join(texts: Sequence[bytes]) -> bytes:
     return encode_ints(list(map(len, texts))) + b"".join(texts)
 
 
-def _decode_column(
-    name: str, column: Column, nulls: memoryview, reader: Reader, count: int, budget: Budget
+def _decode_column(  # noqa: PLR0917  the parts of one step, not options
+    name: str, column: Column, present: bytes | None, reader: Reader, count: int, budget: Budget
 ) -> list[Value]:
     if not 1 <= len(name) <= COLUMN_NAME_CHARS_MAX:
         raise DecodeError(Code.OUT_OF_BOUNDS, field="column", value=name)
     if column.encoding == "null":
-        if column.nulls or column.data or column.type != "int":
+        if present or column.data or column.type != "int":
             raise DecodeError(Code.MALFORMED, field=name, expected="no data in a null column")
         budget.spend(count * _REFERENCE)
         return [None] * count
@@ -249,7 +250,6 @@ def _decode_column(
     if decode is None:
         raise DecodeError(Code.MALFORMED, field=name, value=(column.type, column.encoding))
     budget.spend(count * _COSTS[column.type])
-    present = _present(name, nulls, count)
     values = decode(reader, count if present is None else sum(present), budget)
     if present is None:
         return values
@@ -335,7 +335,7 @@ def _coded(raw: Callable[[memoryview], T]) -> _Decoder:
 
 def _converted(raw: Callable[[memoryview], T], words: list[memoryview]) -> list[Value]:
     try:
-        return list(map(raw, words))  # type: ignore[arg-type]  # str or bytes: both are values
+        return list(map(raw, words))
     except UnicodeDecodeError as error:
         raise DecodeError(Code.INVALID_UTF8, field="string", expected="valid UTF-8") from error
 

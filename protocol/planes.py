@@ -45,7 +45,7 @@ _TYPECODES = {1: "B", 2: "H", 3: "I", 4: "I", 5: "Q", 6: "Q", 7: "Q", 8: "Q"}
 class Reader:
     """Takes bytes off the front of a buffer; asking for more than there is is a DecodeError."""
 
-    __slots__ = ("_data", "_at")
+    __slots__ = ("_at", "_data")
 
     def __init__(self, data: bytes | memoryview) -> None:
         self._data = memoryview(data)
@@ -115,8 +115,8 @@ def unpack_planes(reader: Reader, count: int, width: int) -> list[int]:
     if bits:
         top = 0
         for k in range(bits):
-            plane = unpack_bits(reader.take((count + 7) // 8), count, k)
-            top |= int.from_bytes(plane, "big")
+            digits = unpack_bits(reader.take((count + 7) // 8), count, k)
+            top |= int.from_bytes(digits, "big")
         planes.append(top.to_bytes(count, "big"))
     if len(planes) == 1:
         return list(planes[0])
