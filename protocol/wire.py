@@ -87,7 +87,8 @@ def decode_any(data: bytes | bytearray | memoryview, *, limit: int) -> object:
                 Code.TOO_LARGE, field=exceeded[2], value=int(exceeded[1])
             ) from error
         raise DecodeError(Code.MALFORMED, expected="one msgpack object") from error
-    _check(obj, DEPTH_MAX, ())
+    if _check(obj, DEPTH_MAX, ()) and 0xCA in bytes(data):
+        _refuse_float32(bytes(data))
     return obj
 
 
@@ -107,20 +108,25 @@ def _extension(code: int, _data: bytes) -> NoReturn:
 _SCALARS = frozenset((int, str, bytes, bool, type(None)))
 
 
-def _check(obj: object, depth: int, path: tuple[object, ...]) -> None:
-    """Refuse what msgpack lets through: depth, keys that are bytes, NaN, timestamps."""
+def _check(obj: object, depth: int, path: tuple[object, ...]) -> bool:
+    """Refuse what msgpack lets through: depth, keys that are bytes, NaN, timestamps.
+
+    Gives whether there is a float in it.
+    """
     if type(obj) in _SCALARS:
-        return
+        return False
     if isinstance(obj, float):
         if not isfinite(obj):
             where = _shown_path(path)
             raise DecodeError(Code.NOT_FINITE, field=where, value=obj, expected="a finite number")
-        return
+        return True
     if depth == 0:
         raise DecodeError(Code.TOO_DEEP, field=_shown_path(path), expected=f"depth ≤ {DEPTH_MAX}")
+    floats = False
     for step, item in _items(obj, path):
         if type(item) not in _SCALARS:
-            _check(item, depth - 1, (*path, step))
+            floats |= _check(item, depth - 1, (*path, step))
+    return floats
 
 
 def _items(obj: object, path: tuple[object, ...]) -> Iterable[tuple[object, object]]:
@@ -132,6 +138,32 @@ def _items(obj: object, path: tuple[object, ...]) -> Iterable[tuple[object, obje
     if foreign:
         raise DecodeError(Code.WRONG_TYPE, field=_shown_path(path), expected="text keys")
     return obj.items()
+
+
+# Bytes behind a type byte: of a fixed size, or (size of the length, bytes beside the content).
+_FIXED_SIZES = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+_FIXED_SIZES |= {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
+_LENGTH_SIZES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+
+
+def _refuse_float32(data: bytes) -> None:
+    """Walk the type bytes of one valid object: msgpack's reader does not tell the two floats apart.
+
+    Only objects that have a float and a byte 0xCA anywhere come here.
+    """
+    at = 0
+    while at < len(data):
+        head = data[at]
+        at += 1
+        if head == 0xCA:
+            raise DecodeError(Code.WRONG_TYPE, value="float 32", expected="floats of 64 bit")
+        if 0xA0 <= head <= 0xBF:
+            at += head - 0xA0
+        elif head in _LENGTH_SIZES:
+            size = _LENGTH_SIZES[head]
+            at += size + int.from_bytes(data[at : at + size], "big")
+        else:
+            at += _FIXED_SIZES.get(head, 0)
 
 
 def _shown_path(path: tuple[object, ...]) -> str:
