@@ -68,7 +68,7 @@ class Reference:
     """Agent and hub in one process, one statement after the other."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.folder_fd = folder, os.open(folder, os.O_RDONLY)
         self.spool, self.store = self._open("spool.db", SPOOL), self._open("hub.db", STORE)
         self.agent, self.hub, self.log = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
         self.journal_key, self.origin = os.urandom(32), log_origin(self.hub.principal, 0)
@@ -98,27 +98,18 @@ class Reference:
             s.row += cols.count
             s.waiting += cols.count
         self.spool.execute("BEGIN IMMEDIATE")
-        insert = "INSERT INTO journal(stream, first, n, body) VALUES(?, ?, ?, ?)"
-        self.spool.executemany(insert, rows)
+        self.spool.executemany("INSERT INTO journal VALUES(NULL, ?, ?, ?, ?)", rows)
         self.spool.execute("COMMIT")
         self.groups, self.syncs = self.groups + 1, self.syncs + 1
 
     def _oldest(self, s: Stream) -> list[tuple[int, int, int, bytes]]:
-        query = "SELECT id, first, n, body FROM journal WHERE stream = ? ORDER BY id"
-        taken, count = [], 0
-        for row in self.spool.execute(query, (s.id,)):
-            taken.append(row)
-            count += row[2]
-            if count >= SEGMENT:
-                break
-        return taken
+        query = "SELECT id, first, n, body FROM journal WHERE stream = ? ORDER BY id LIMIT ?"
+        return self.spool.execute(query, (s.id, len(KINDS) * SEGMENT // GROUP)).fetchall()
 
     def _journalled(self, s: Stream, first: int, body: bytes) -> Columns:
-        aad = s.id + first.to_bytes(8, "big")
-        opened = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
-            body[24:], aad, body[:24], self.journal_key
-        )
-        return load_columns(opened)
+        aad, nonce = s.id + first.to_bytes(8, "big"), body[:24]
+        unseal = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt
+        return load_columns(unseal(body[24:], aad, nonce, self.journal_key))
 
     def seal(self, s: Stream) -> None:
         taken = self._oldest(s)
@@ -131,18 +122,18 @@ class Reference:
             keys=s.keys, nonces=[os.urandom(24)],
         )  # fmt: skip
         self.spool.execute("BEGIN IMMEDIATE")
-        insert = "INSERT INTO body(stream, seq, data) VALUES(?, ?, ?)"
-        self.spool.execute(insert, (s.id, s.seq, segment.raw))
-        delete = "DELETE FROM journal WHERE stream = ? AND id <= ?"
-        self.spool.execute(delete, (s.id, taken[-1][0]))
+        row, until = (s.id, s.seq, segment.raw), (s.id, taken[-1][0])
+        self.spool.execute("INSERT INTO body VALUES(NULL, ?, ?, ?)", row)
+        self.spool.execute("DELETE FROM journal WHERE stream = ? AND id <= ?", until)
         self.spool.execute("COMMIT")
         s.seq, s.prev, s.waiting = s.seq + 1, segment.id, s.waiting - cols.count
         self.segments, self.syncs = self.segments + 1, self.syncs + 1
 
     def exchange(self) -> None:
         """Send up to BATCH segments as one signed request; be the hub; settle the receipt."""
-        query = "SELECT id, data FROM body ORDER BY id LIMIT ?"
-        due = self.spool.execute(query, (BATCH,)).fetchall()
+        due = self.spool.execute(
+            "SELECT id, data FROM body ORDER BY id LIMIT ?", (BATCH,)
+        ).fetchall()
         body = encode_batch(
             Batch(
                 agent=self.agent.principal, software="reference", inbox=(0, 0), checkpoint=None,
@@ -154,9 +145,8 @@ class Reference:
             key=self.agent, created_s=NOW_US // 10**6, nonce=os.urandom(16),
         )  # fmt: skip
         note, signature = self.accept(headers, body)
-        bindings.crypto_sign_open(
-            signature + sha256(body).digest() + note.encode(), self.hub.public
-        )
+        said = sha256(body).digest() + note.encode()
+        bindings.crypto_sign_open(signature + said, self.hub.public)
         verify_note(note, vkey_text(self.origin, self.log.public))
         self.spool.execute("BEGIN IMMEDIATE")
         self.spool.execute("DELETE FROM body WHERE id <= ?", (due[-1][0],))
@@ -174,9 +164,8 @@ class Reference:
         segments = []
         for item in decode_batch(body).items:
             assert isinstance(item, SegmentItem)
-            segment = parse(item.raw).verify(self.agent.public)
-            check_body(segment)
-            segments.append(segment)
+            segments.append(parse(item.raw).verify(self.agent.public))
+            check_body(segments[-1])
         rows = self._pack(segments)
         leaf = batch_leaf(self.agent.principal, [(State.BODY, s.id) for s in segments], NOW_US)
         self.frontier.append(leaf_hash(leaf))
@@ -197,14 +186,12 @@ class Reference:
             rows.append((s.id, s.header.stream, s.header.seq, s.head, name, at, size))
             at += size
         partial = self.folder / "pack.tmp"
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.write(fd, whole)
-        os.fsync(fd)
-        os.close(fd)
+        with partial.open("wb") as out:
+            out.write(whole)
+            out.flush()
+            os.fsync(out.fileno())
         partial.rename(self.folder / name.hex())
-        fd = os.open(self.folder, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
+        os.fsync(self.folder_fd)
         return rows
 
     def full(self, least: int) -> list[Stream]:
@@ -229,15 +216,12 @@ class Reference:
 
     def parts(self, handed: list[HandOver]) -> dict[str, float]:
         """The same work, one part after the other: seconds of each alone."""
-        marks = [time.perf_counter()]
+        marks, step = [time.perf_counter()], GROUP // HAND_OVER
         cols = [(kind, self.columns(kind, records)) for kind, records in handed]
         marks.append(time.perf_counter())
-        step = GROUP // HAND_OVER
         for at in range(0, len(cols), step):
-            group: Group = {}
-            for kind, one in cols[at : at + step]:
-                group.setdefault(kind, []).append(one)
-            self.commit(group)
+            now = cols[at : at + step]
+            self.commit({kind: [c for k, c in now if k == kind] for kind, _ in now})
         marks.append(time.perf_counter())
         while full := self.full(1):
             self.seal(full[0])
