@@ -5,8 +5,7 @@ segment: its journal rows back, sealed, signed, rows swapped for the body in one
 signed request; as the hub verify everything, one pack (fsync, rename, fsync of the folder), one
 transaction with the ledger leaf, signed checkpoint; verify it and record it in one transaction.
 
-`python -m tests.bench.reference FOLDER RECORDS` prints its figures as one JSON line: the rate of the
-whole, and the time of each part when only that part runs, over the same records in the same call.
+`python -m tests.bench.reference FOLDER RECORDS` prints one JSON line: the whole, and each part alone.
 """
 
 import json
@@ -194,9 +193,6 @@ class Reference:
         os.fsync(self.folder_fd)
         return rows
 
-    def full(self, least: int) -> list[Stream]:
-        return [s for s in self.streams.values() if s.waiting >= least]
-
     def whole(self, handed: list[HandOver]) -> None:
         """Everything in the order in which it happens."""
         group: Group = {}
@@ -207,8 +203,9 @@ class Reference:
             if size >= GROUP or n == len(handed):
                 self.commit(group)
                 group, size = {}, 0
-            while full := self.full(SEGMENT if n < len(handed) else 1):
-                self.seal(full[0])
+            least = SEGMENT if n < len(handed) else 1
+            for stream in [s for s in self.streams.values() if s.waiting >= least]:
+                self.seal(stream)
                 due += 1
             while due >= (BATCH if n < len(handed) else 1):
                 self.exchange()
@@ -223,8 +220,9 @@ class Reference:
             now = cols[at : at + step]
             self.commit({kind: [c for k, c in now if k == kind] for kind, _ in now})
         marks.append(time.perf_counter())
-        while full := self.full(1):
-            self.seal(full[0])
+        for stream in self.streams.values():
+            while stream.waiting:
+                self.seal(stream)
         marks.append(time.perf_counter())
         for _ in range(-(-self.segments // BATCH)):
             self.exchange()
