@@ -1,0 +1,196 @@
+"""Runs the drivers: one failure stays one, and nobody gives up.
+
+A driver that lost its source is asked again after a back-off, for ever. A driver with a bug is
+logged with its trace and made anew; this is the one place of the agent with a wide `except`.
+Reading never waits for the hub: drivers meet it only through the pipeline's commit.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agent.health import Health
+from devices.driver import DeviceState, Driver, DriverError, Reading
+from protocol.errors import ShanmenError
+
+_LOG: Final = logging.getLogger(__name__)
+
+#: Records that one driver may have submitted and not yet seen committed: twice a full commit.
+WINDOW_RECORDS: Final = 4_000
+#: Readings likewise; a reading may have no record at all.
+WINDOW_READINGS: Final = 2_000
+BACKOFF_MIN_S: Final = 1.0
+BACKOFF_MAX_S: Final = 60.0
+#: A driver that ran so long was well; its next failure starts from the shortest wait.
+WELL_AFTER_S: Final = 60.0
+
+
+class Intake(Protocol):
+    """What the supervisor needs of the pipeline."""
+
+    def submit(self, reading: Reading) -> "asyncio.Future[None]":
+        """Take a reading; the future is done after its commit, or failed without one."""
+        ...
+
+
+@dataclass(slots=True)
+class Slot:
+    """One driver of the configuration and how it does."""
+
+    name: str  # "mqtt/chirpstack": shown in status and logs
+    make: Callable[[], Driver]  # constructs, never connects
+    devices: Sequence[str] = ()
+    driver: Driver | None = None
+    failures: int = 0  # in a row
+    restarts: int = 0  # in all
+    last_error: str = ""
+    running: bool = False
+    began_s: float = 0.0  # of the present run, by the loop's clock
+
+
+class Supervisor:
+    """Runs every slot until it is cancelled."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        intake: Intake,
+        health: Health,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now: Callable[[], float] | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.slots = tuple(slots)
+        self._intake = intake
+        self._health = health
+        self._sleep = sleep
+        self._now = now or time.monotonic
+        self._jitter = jitter
+
+    async def run(self) -> None:
+        """Run all drivers; returns only by cancellation, after each has disconnected."""
+        async with asyncio.TaskGroup() as group:
+            for slot in self.slots:
+                group.create_task(self._keep(slot), name=f"driver {slot.name}")
+
+    async def _keep(self, slot: Slot) -> None:
+        while True:
+            slot.began_s = self._now()
+            wait_s = await self._once(slot)
+            await self._sleep(max(wait_s, self._backoff(slot.failures)))
+
+    async def _once(self, slot: Slot) -> float:
+        """Run a driver until it ends; returns the wait in seconds that it asks for."""
+        try:
+            if slot.driver is None:
+                slot.driver = slot.make()
+            slot.running = True
+            await Pump(slot.driver, self._intake).run()
+            self._failed(slot, "ended")
+        except DriverError as error:
+            # The source is away; the driver itself is sound and keeps its instance.
+            self._failed(slot, str(error))
+            self._source_lost(slot, error)
+            return error.after_s if error.retry else BACKOFF_MAX_S
+        except UncommittedError as error:
+            # What it believes to be read was not committed: only a new instance asks again.
+            slot.driver = None
+            self._failed(slot, str(error))
+        except Exception as error:  # noqa: BLE001 - one driver's bug must not end the others
+            slot.driver = None
+            self._failed(slot, type(error).__name__)
+            _LOG.exception("driver broke", extra={"driver": slot.name})
+        finally:
+            slot.running = False
+        return 0.0
+
+    def _failed(self, slot: Slot, reason: str) -> None:
+        """Count; log the first failure of a row only, a dead device must not fill the journal."""
+        slot.last_error = reason
+        slot.restarts += 1
+        if self._now() - slot.began_s >= WELL_AFTER_S:
+            slot.failures = 0
+        slot.failures += 1
+        if slot.failures == 1:
+            _LOG.warning("driver stopped", extra={"driver": slot.name, "reason": reason})
+
+    def _source_lost(self, slot: Slot, error: DriverError) -> None:
+        for device in slot.devices:
+            known = self._health.devices.get(device)
+            if known is None or known.state in {None, DeviceState.ONLINE, DeviceState.SILENT}:
+                self._health.changed(device, DeviceState.ABSENT, error.code.key)
+
+    def _backoff(self, failures: int) -> float:
+        longest = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(failures - 1, 10))
+        return longest * (0.7 + 0.3 * self._jitter())
+
+
+class UncommittedError(Exception):
+    """A reading was submitted and not committed; its source must be asked again."""
+
+
+class Pump:
+    """Moves readings of one driver into the pipeline, in order, a bounded number under way."""
+
+    def __init__(self, driver: Driver, intake: Intake) -> None:
+        self._driver = driver
+        self._intake = intake
+        self._under_way: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._records = 0
+        self._error: BaseException | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Pump until the driver ends. Raises what the driver raises, or UncommittedError."""
+        self._task = asyncio.current_task()
+        readings = self._driver.run()
+        try:
+            async for reading in readings:
+                self._submit(reading)
+                await self._make_room()
+        except asyncio.CancelledError:
+            if self._error is None or self._task is None:
+                raise
+            # Cancelled by ourselves, to leave a source that may be silent for hours.
+            if self._task.uncancel() > 0:
+                raise
+        finally:
+            for future, _ in self._under_way:
+                future.remove_done_callback(self._done)
+            if isinstance(readings, AsyncGenerator):
+                await readings.aclose()
+        if self._error is not None:
+            raise UncommittedError(_reason(self._error)) from self._error
+
+    def _submit(self, reading: Reading) -> None:
+        future = self._intake.submit(reading)
+        count = sum(len(rows.records) for rows in reading.rows)
+        self._under_way.append((future, count))
+        self._records += count
+        future.add_done_callback(self._done)
+
+    def _done(self, future: "asyncio.Future[None]") -> None:
+        error = None if future.cancelled() else future.exception()
+        if (future.cancelled() or error is not None) and self._error is None:
+            self._error = error or asyncio.CancelledError()
+            if self._task is not None:
+                self._task.cancel()
+
+    async def _make_room(self) -> None:
+        while self._under_way and self._under_way[0][0].done():
+            self._records -= self._under_way.popleft()[1]
+        while self._records > WINDOW_RECORDS or len(self._under_way) > WINDOW_READINGS:
+            # Not `await future`: cancelling us must not cancel a commit.
+            await asyncio.wait([self._under_way[0][0]])
+            while self._under_way and self._under_way[0][0].done():
+                self._records -= self._under_way.popleft()[1]
+
+
+def _reason(error: BaseException) -> str:
+    return error.code.key if isinstance(error, ShanmenError) else type(error).__name__

@@ -1,0 +1,256 @@
+"""Sends what the spool holds, one batch in flight, for as long as it takes.
+
+Reading never waits for this: the two share the spool and nothing else. No answer but a verified
+receipt moves anything out of the spool; 429, 503 and `later` are never permanent, nor is any
+answer that is not signed. Batches shrink on a line that is too slow for them and grow again.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from agent import files
+from agent.clock import Clock
+from agent.health import Health, Progress
+from agent.hub_client import CertificateError, HubClient, LaterError
+from agent.hub_time import learn_time
+from agent.settings import AlarmTable, HubTable
+from agent.version import SOFTWARE
+from protocol.errors import (
+    Code,
+    DecodeError,
+    FatalError,
+    RefusedError,
+    ShanmenError,
+    VerifyError,
+)
+from protocol.ids import PrincipalId
+from protocol.limits import SYNC_ITEMS_MAX
+from protocol.messages import Item
+from protocol.sync import AgentSync, LedgerError, Outcome
+
+_LOG: Final = logging.getLogger(__name__)
+
+BATCH_BYTES_MIN: Final = 64 * 1024
+_CLOCK_CODES: Final = frozenset({Code.CLOCK_SKEW, Code.EXPIRED})
+
+
+class Waiting(Protocol):
+    """One thing in the spool that waits to be sent."""
+
+    @property
+    def item(self) -> Item:
+        """What travels."""
+        ...
+
+
+class Outgoing(Protocol):
+    """What the uplink needs of the spool."""
+
+    wake: asyncio.Event
+
+    async def next_items(self, bytes_max: int, items_max: int) -> Sequence[Waiting]:
+        """The next in their order; empty if nothing waits."""
+        ...
+
+    async def apply(self, outcome: Outcome, items: Sequence[Waiting]) -> None:
+        """Apply a verified answer in one transaction."""
+        ...
+
+
+class Uplink:
+    """The one task that talks `sync` with the hub."""
+
+    def __init__(
+        self,
+        *,
+        client: HubClient,
+        sync: AgentSync,
+        spool: Outgoing,
+        clock: Clock,
+        health: Health,
+        progress: Progress,
+        table: HubTable,
+        alarms: AlarmTable,
+        inbox_applied: Callable[[], tuple[int, int]],
+        inbox_take: Callable[[Sequence[bytes]], Awaitable[None]],
+        folder: Path,
+    ) -> None:
+        self._client = client
+        self._sync = sync
+        self._spool = spool
+        self._clock = clock
+        self._health = health
+        self._progress = progress
+        self._table = table
+        self._alarms = alarms
+        self._inbox_applied = inbox_applied
+        self._inbox_take = inbox_take
+        self._folder = folder
+        self._bytes_max = int(table.batch)  # as far as line, hub and configuration allow now
+        self._hub_bytes_max = int(table.batch)
+        self._bytes_per_s = 0  # 0: no limit
+        self._rest_s = 0.0  # after a good exchange, to keep the hub's budget
+        self._knock = asyncio.Event()
+        self.refused: Code | None = None  # why the hub does not take anything from us
+        self.last_receipt_us: int | None = None
+
+    @property
+    def hub_id(self) -> PrincipalId:
+        """Whose answers are believed."""
+        return self._sync.hub.hub_id
+
+    def knock(self) -> None:
+        """The link is up, an inbox poll says: do not sleep through the rest of a back-off."""
+        self._knock.set()
+
+    def budget(self, batch_bytes: int, bytes_per_s: int) -> None:
+        """What the hub allows; the configuration's own bound holds as well."""
+        self._hub_bytes_max = max(BATCH_BYTES_MIN, min(batch_bytes, int(self._table.batch)))
+        self._bytes_max = min(self._bytes_max, self._hub_bytes_max)
+        self._bytes_per_s = bytes_per_s
+
+    async def run(self) -> None:
+        """Send until cancelled. Raises FatalError if the state of the spool is unknown."""
+        retrying = AsyncRetrying(
+            sleep=self._sleep,
+            wait=self._wait_s,
+            retry=retry_if_exception(_is_passing),
+            before_sleep=self._failed,
+            reraise=True,
+        )
+        while True:
+            async for attempt in retrying:
+                with attempt:
+                    await self._round()
+            if self._rest_s:
+                await asyncio.sleep(self._rest_s)
+
+    async def _round(self) -> None:
+        """Send one batch if there is anything; else wait for it."""
+        self._spool.wake.clear()
+        items = await self._spool.next_items(self._bytes_max, SYNC_ITEMS_MAX)
+        if not items:
+            self._progress.receipt()
+            self._progress.turn(waits=True)
+            await self._spool.wake.wait()
+            return
+        self._progress.turn(waits=False)
+        await self._exchange(items)
+        self._progress.turn(waits=False)
+
+    async def _exchange(self, items: Sequence[Waiting]) -> None:
+        body = self._sync.request(
+            [waiting.item for waiting in items], inbox=self._inbox_applied(), software=SOFTWARE
+        )
+        size = len(body)
+        sent_ns = self._clock.boot_ns()
+        try:
+            raw = await self._client.sync(body)
+        except LaterError as error:
+            if error.code is Code.TIMEOUT:
+                self._bytes_max = max(BATCH_BYTES_MIN, min(size, self._bytes_max) // 2)
+            raise
+        except ShanmenError as error:
+            if error.code in _CLOCK_CODES:
+                await learn_time(self._client, self._clock, self._sync.hub)
+            raise
+        received_ns = self._clock.boot_ns()
+        outcome = self._sync.receive(raw, now_us=self._clock.now_us())
+        self._learn(outcome, sent_ns, received_ns, size)
+        if outcome.error is None:
+            await self._spool.apply(outcome, items)
+            if outcome.accepted:
+                self._progress.receipt()
+                self.last_receipt_us = self._clock.best_us()
+        if outcome.inbox:
+            await self._inbox_take(outcome.inbox)
+        self._judge(outcome)
+
+    def _learn(self, outcome: Outcome, sent_ns: int, received_ns: int, size: int) -> None:
+        """Time and pace, from a verified answer."""
+        offset = self._clock.learn_hub(outcome.time_us, sent_ns=sent_ns, received_ns=received_ns)
+        if abs(offset) > int(self._alarms.clock_offset):
+            self._health.raise_alarm("clock-offset", offset=f"{offset / 1e6:.1f}")
+        else:
+            self._health.clear_alarm("clock-offset")
+        seconds = (received_ns - sent_ns) / 1e9
+        if seconds * 4 < self._table.request_timeout.seconds:
+            self._bytes_max = min(self._hub_bytes_max, self._bytes_max * 2)
+        if outcome.budget:
+            self._bytes_max = max(BATCH_BYTES_MIN, min(self._bytes_max, outcome.budget))
+        self._rest_s = max(0.0, size / self._bytes_per_s - seconds) if self._bytes_per_s else 0.0
+
+    def _judge(self, outcome: Outcome) -> None:
+        """What the hub said of the request as a whole."""
+        if outcome.error is None:
+            for alarm in ("refused", "suspended", "certificate", "untrusted"):
+                self._health.clear_alarm(alarm)
+            self.refused = None
+            if outcome.items and not outcome.accepted and outcome.retry_after_s:
+                raise LaterError(Code.BUSY, after_s=outcome.retry_after_s)
+            return
+        if outcome.error.http_status >= 500 or outcome.retry_after_s:
+            raise LaterError(outcome.error, after_s=outcome.retry_after_s)
+        raise RefusedError(outcome.error)
+
+    def _wait_s(self, state: RetryCallState) -> float:
+        """The next wait: exponential with jitter and cap; longer if the hub asks for it."""
+        shortest, longest = self._table.retry_min.seconds, self._table.retry_max.seconds
+        cap = min(longest, shortest * 2.0 ** min(state.attempt_number - 1, 16))
+        wait_s = cap * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads load, decides nothing
+        error = state.outcome.exception() if state.outcome is not None else None
+        after_s = error.after_s if isinstance(error, LaterError) else 0.0
+        return max(wait_s, after_s)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, but not longer than until the link is known to be up."""
+        self._knock.clear()
+        self._progress.turn(waits=True)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._knock.wait()
+        except TimeoutError:
+            pass
+
+    async def _failed(self, state: RetryCallState) -> None:
+        """Say once what is wrong; the tries that follow are only counted."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        self._health.counters["sync failed"] += 1
+        if state.attempt_number == 1:
+            _LOG.warning("sync failed", extra={"reason": str(error)})
+        if isinstance(error, LedgerError):
+            await self._keep_evidence(error)
+        elif isinstance(error, CertificateError):
+            self._health.raise_alarm("certificate", reason=error.expected)
+        elif isinstance(error, VerifyError | DecodeError):
+            self._health.raise_alarm("untrusted", reason=error.code.key)
+        elif isinstance(error, RefusedError | LaterError):
+            self._refusal(error)
+
+    def _refusal(self, error: RefusedError | LaterError) -> None:
+        if error.code is Code.AGENT_SUSPENDED:
+            self._health.raise_alarm("suspended")
+            self.refused = error.code
+        elif isinstance(error, RefusedError) or error.code is Code.AGENT_WAITING:
+            self.refused = error.code
+            if error.code is not Code.AGENT_WAITING:
+                self._health.raise_alarm("refused", reason=str(error))
+
+    async def _keep_evidence(self, error: LedgerError) -> None:
+        """Two checkpoints that cannot both be true: kept for whoever audits the hub."""
+        path = self._folder / "ledger-alarm.txt"
+        text = "\n\n".join(str(part) for part in error.notes)
+        if not path.exists():
+            await asyncio.to_thread(files.save, path, text.encode())
+        self._health.raise_alarm("ledger", reason=error.code.key, file=path)
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Whether to try again: everything of link and hub; never an unknown state of our own."""
+    return isinstance(error, ShanmenError) and not isinstance(error, FatalError)
