@@ -1,0 +1,239 @@
+"""Command `shanmen`: parse, call, print. Exit status:
+
+0 done · 1 something does not verify · 2 wrong use, file or passphrase · 3 verified, but the hub
+lacks bodies · 4 the hub refuses or cannot be reached
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from hub.owner import keyfile, passphrase
+from hub.owner.join import add_principal
+from hub.owner.output import CsvTable, json_lines
+from hub.owner.reading import Interval, open_reading
+from hub.owner.texts import explain, say
+from hub.owner.verify import UnprovenError, pack_of
+from protocol.errors import (
+    ConfigError,
+    DecodeError,
+    RefusedError,
+    ShanmenError,
+    UnavailableError,
+    VerifyError,
+)
+from protocol.ids import show
+from protocol.records import to_records
+from protocol.times import parse_rfc3339, show_time
+
+OK: Final = 0
+UNPROVEN: Final = 1
+USAGE: Final = 2
+INCOMPLETE: Final = 3
+REFUSED: Final = 4
+
+_KEY_FILE: Final = "owner.key"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status."""
+    told = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = told.run
+    try:
+        return run(told)
+    except UnprovenError as error:
+        _tell("read.unproven", segment=error.segment, stream=error.stream, seq=error.seq,
+              cause=explain(error.cause))  # fmt: skip
+        return UNPROVEN
+    except ShanmenError as error:
+        return _failed(error)
+    except FileExistsError as error:
+        _tell("key.exists", path=error.filename2 or error.filename)
+        return USAGE
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return 130
+
+
+def _failed(error: ShanmenError) -> int:
+    if isinstance(error, RefusedError | UnavailableError):
+        print(explain(error), file=sys.stderr)
+        return REFUSED
+    locked = isinstance(error, VerifyError) and error.field == "sealed"  # the key file's box
+    if isinstance(error, ConfigError) or locked:
+        print(explain(error), file=sys.stderr)
+        return USAGE
+    if isinstance(error, VerifyError | DecodeError):
+        _tell("read.failed", cause=explain(error))
+        return UNPROVEN
+    print(explain(error), file=sys.stderr)
+    return USAGE
+
+
+def _tell(key: str, **fields: object) -> None:
+    print(say(key, **fields), file=sys.stderr)
+
+
+# --- key ------------------------------------------------------------------------------------------
+
+
+def _key_new(told: argparse.Namespace) -> int:
+    path = Path(told.file)
+    if path.exists():
+        raise FileExistsError(17, "", str(path))
+    words = _passphrase(told, twice=True)
+    if len(words.decode("utf-8", "replace")) < keyfile.PASSPHRASE_CHARS_MIN:
+        _tell("key.short", least=keyfile.PASSPHRASE_CHARS_MIN)
+        return USAGE
+    keys = keyfile.create(path, told.name, words, randomness=secrets.token_bytes)
+    _tell("key.made", path=path)
+    print(show(keys.owner))
+    _tell("key.loss", path=path)
+    return OK
+
+
+def _key_show(told: argparse.Namespace) -> int:
+    name, principal = keyfile.read_public(Path(told.file))
+    _tell("key.shown", name=name, path=told.file)
+    print(show(principal.principal))
+    return OK
+
+
+def _key_backup(told: argparse.Namespace) -> int:
+    keyfile.copy(Path(told.file), Path(told.target), _passphrase(told))
+    _tell("key.copied", path=told.target)
+    return OK
+
+
+def _passphrase(told: argparse.Namespace, *, twice: bool = False) -> bytes:
+    if told.passphrase_file is not None:
+        return passphrase.from_file(Path(told.passphrase_file))
+    if told.passphrase_fd is not None:
+        return passphrase.from_descriptor(told.passphrase_fd)
+    return passphrase.from_prompt(say("key.prompt"), say("key.prompt_again") if twice else None)
+
+
+# --- hubs -----------------------------------------------------------------------------------------
+
+
+def _principal_add(told: argparse.Namespace) -> int:
+    token = sys.stdin.readline() if told.token == "-" else told.token  # noqa: S105 — a dash
+    path = Path(told.key)
+    done = asyncio.run(add_principal(path, url=told.hub, token=token.strip(), ca=told.ca or ""))
+    key = "principal.known" if done.known_before else "principal.added"
+    _tell(key, url=told.hub, hub=show(done.hub), sites=", ".join(done.sites) or "–")
+    return OK
+
+
+def _read(told: argparse.Namespace) -> int:
+    interval = Interval(
+        None if told.since is None else parse_rfc3339(told.since),
+        None if told.until is None else parse_rfc3339(told.until),
+    )
+    keys = keyfile.unlock(Path(told.key), _passphrase(told))
+    return asyncio.run(_print(told, keys, interval))
+
+
+async def _print(told: argparse.Namespace, keys: keyfile.OwnerKeys, interval: Interval) -> int:
+    key = Path(told.key)
+    async with open_reading(key, keys, told.resource, hub=told.hub) as reading:
+        table: CsvTable | None = None
+        if told.csv:
+            names = [name for one in reading.found.entries.values() for name in pack_of(one).names]
+            table = CsvTable(sys.stdout, list(dict.fromkeys(names)))
+        async for columns in reading.records(interval):
+            records = [one for one in to_records(columns) if interval.has(one.event_time_us)]
+            if table is not None:
+                table.write(records)
+            else:
+                sys.stdout.writelines(line + "\n" for line in json_lines(records))
+        sys.stdout.flush()
+        found = reading.found
+        for head in found.continued:
+            follows = head.header.continues
+            assert follows is not None
+            _tell("read.continued", stream=show(head.header.stream), reason=follows.reason)
+        for head in found.without_body:
+            header = head.header
+            _tell("read.without_body", segment=head.id.hex(), count=header.count,
+                  first=show_time(header.first_at), last=show_time(header.last_at))  # fmt: skip
+        _tell("read.done", records=found.records, segments=found.segments, size=reading.size)
+        return INCOMPLETE if found.without_body else OK
+
+
+def _demo(told: argparse.Namespace) -> int:
+    os.execv(sys.executable, [sys.executable, "-m", "devices.demo", *told.rest])  # noqa: S606
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="shanmen", description=say("about.tool"))
+    commands = parser.add_subparsers(required=True, metavar="key|principal|read|demo")
+    key = commands.add_parser("key", help=say("about.key")).add_subparsers(required=True)
+    new = _command(key, "new", _key_new)
+    _key_argument(new)
+    new.add_argument("--name", default="", help=say("option.name"))
+    _passphrase_options(new)
+    shown = _command(key, "show", _key_show)
+    _key_argument(shown)
+    backup = _command(key, "backup", _key_backup)
+    _key_argument(backup)
+    backup.add_argument("target", help=say("option.target"))
+    _passphrase_options(backup)
+    principal = commands.add_parser("principal", help=say("about.principal"))
+    add = _command(principal.add_subparsers(required=True), "add", _principal_add, "principal_add")
+    add.add_argument("--key", default=_KEY_FILE, help=say("option.key_file"))
+    add.add_argument("--hub", required=True, help=say("option.hub"))
+    add.add_argument("--token", required=True, help=say("option.token"))
+    add.add_argument("--ca", help=say("option.ca"))
+    _read_options(_command(commands, "read", _read, "read"))
+    demo = _command(commands, "demo", _demo, "demo")
+    demo.add_argument("rest", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _read_options(read: argparse.ArgumentParser) -> None:
+    read.add_argument("resource", help=say("option.resource"))
+    read.add_argument("--key", default=_KEY_FILE, help=say("option.key_file"))
+    read.add_argument("--hub", help=say("option.hub"))
+    shape = read.add_mutually_exclusive_group()
+    shape.add_argument("--csv", action="store_true", help=say("option.csv"))
+    shape.add_argument("--jsonl", action="store_true", help=say("option.jsonl"))
+    read.add_argument("--since", help=say("option.since"))
+    read.add_argument("--until", help=say("option.until"))
+    _passphrase_options(read)
+
+
+def _command(
+    group: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    about: str = "",
+) -> argparse.ArgumentParser:
+    text = say(f"about.{about or 'key_' + name}")
+    parser = group.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _key_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", default=_KEY_FILE, help=say("option.key_file"))
+
+
+def _passphrase_options(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--passphrase-file", help=say("option.passphrase_file"))
+    where.add_argument("--passphrase-fd", type=int, help=say("option.passphrase_fd"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

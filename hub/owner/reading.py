@@ -1,0 +1,91 @@
+"""Put together for one `shanmen read`: memory, client, ledger, reader."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from hub.owner.client import Client
+from hub.owner.keyfile import OwnerKeys
+from hub.owner.ledger import open_log
+from hub.owner.reader import Found, Reader
+from hub.owner.sources import Fetched, Sources
+from hub.owner.state import Memory
+from hub.owner.texts import say
+from protocol.errors import Code, RefusedError
+from protocol.ids import PrincipalId, ResourceId, show
+from protocol.records import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Event time from `since`, inclusive, to `until`, exclusive, µs UTC; None leaves it open."""
+
+    since: int | None = None
+    until: int | None = None
+
+    def has(self, event_us: int) -> bool:
+        """Whether an event lies in it."""
+        return self.touches(event_us, event_us)
+
+    def touches(self, first: int, last: int) -> bool:
+        """Whether anything from `first` to `last`, both inclusive, lies in it."""
+        return (self.since is None or last >= self.since) and (
+            self.until is None or first < self.until
+        )
+
+
+@dataclass(slots=True)
+class Reading:
+    """A resource whose heads are verified; records are fetched as they are asked for."""
+
+    found: Found
+    size: int  # of the ledger it was proven against
+    _reader: Reader
+    _heads: list[Fetched]
+
+    async def records(self, interval: Interval) -> AsyncIterator[Columns]:
+        """Records of the segments that touch the interval; the caller picks the records."""
+        wanted = [
+            one
+            for one in self._heads
+            if interval.touches(one.head.header.first_at, one.head.header.last_at)
+        ]
+        async for columns in self._reader.records(wanted, self.found.entries):
+            yield columns
+
+
+@asynccontextmanager
+async def open_reading(
+    key: Path, keys: OwnerKeys, name: str, *, hub: str | None
+) -> AsyncIterator[Reading]:
+    """Verify the ledger and all heads of one resource.
+
+    What was learned of the hub is remembered as soon as its ledger is proven. Raises UnprovenError,
+    VerifyError, RefusedError, UnavailableError, ConfigError.
+    """
+    memory = Memory(key)
+    known = memory.find(hub)
+    async with Client(known.url, PrincipalId(known.hub), keys.signing, ca=known.ca) as client:
+        sources = Sources(client, dict(known.agents))
+        resource = _only(await sources.resolve(name), name)
+        reader = Reader(client, sources, [], keys.owner, keys.sealing, resource)
+        # Wraps before the checkpoint: what an agent has seen is then never newer than what we see.
+        heads, wraps = await reader.fetch()
+        ledgers, known = await open_log(client, known)
+        memory.put(msgspec.structs.replace(known, agents=sources.agents))
+        reader.ledgers.extend(ledgers)
+        found = Found()
+        await reader.check(heads, wraps, found)
+        yield Reading(found, ledgers[0].checkpoint.size, reader, heads)
+
+
+def _only(found: list[ResourceId], name: str) -> ResourceId:
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(show(one) for one in found)
+        raise RefusedError(Code.CONFLICT, expected=say("read.ambiguous", name=name, ids=ids))
+    raise RefusedError(Code.UNKNOWN_RESOURCE, expected=say("read.unknown", name=name))

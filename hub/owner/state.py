@@ -1,0 +1,93 @@
+"""What the owner's tool pinned and last saw of each hub: `<key file>.hubs.json`, 0600.
+
+The hub's id came with a token that a person handed over; its keys were verified under that id; the
+checkpoint is the newest whose consistency with all earlier ones was proven. Nothing here is secret,
+and losing it loses only memory: the next reading cannot see that the ledger went back.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from hub.owner.files import write_durably
+from protocol.checkpoint import Checkpoint, LogKey, log_origin, verify_note
+from protocol.errors import Code, ConfigError
+from protocol.ids import PrincipalId, show
+
+_BYTES_MAX: Final = 1 << 20
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """One hub."""
+
+    hub: bytes  # 16, principal id
+    url: str  # where it was last reached
+    ca: str = ""  # PEM file of its own certificate authority
+    signing_key: bytes  # 32, verified under `hub`
+    log_key: bytes  # 32, told by the hub in a signed envelope
+    generation: int  # of its ledger
+    checkpoint: str = ""  # newest note that was verified; empty before the first
+    agents: dict[str, bytes] = {}  # shown agent id → public signing key, verified under the id
+    resources: dict[str, str] = {}  # local name → shown resource id, as first resolved
+
+    def last(self) -> Checkpoint | None:
+        """The newest checkpoint seen, verified again: files can be changed."""
+        if not self.checkpoint:
+            return None
+        return verify_note(self.checkpoint, self.log(self.generation))
+
+    def log(self, generation: int) -> LogKey:
+        """The verifier key of one generation of the ledger."""
+        return LogKey(log_origin(PrincipalId(self.hub), generation), self.log_key)
+
+
+class _Hubs(msgspec.Struct, frozen=True, kw_only=True):
+    hubs: list[Known] = []
+
+
+class Memory:
+    """The file beside the key file. One command at a time writes it; the last one wins."""
+
+    def __init__(self, key: Path) -> None:
+        self.path = key.with_name(key.name + ".hubs.json")
+        self._hubs = self._read()
+
+    def find(self, url: str | None) -> Known:
+        """The hub at this address, or the only one. Raises ConfigError."""
+        found = [one for one in self._hubs if url is None or one.url == url.rstrip("/")]
+        if len(found) != 1:
+            known = ", ".join(one.url for one in self._hubs) or "-"
+            raise ConfigError(
+                Code.NOT_FOUND, field="hub", value=url or "", expected=f"--hub, one of: {known}"
+            )
+        return found[0]
+
+    def get(self, hub: PrincipalId) -> Known | None:
+        """What is known of a hub."""
+        return next((one for one in self._hubs if one.hub == hub), None)
+
+    def put(self, known: Known) -> None:
+        """Remember durably, in place of what was known. Raises OSError."""
+        self._hubs = [one for one in self._hubs if one.hub != known.hub] + [known]
+        data = msgspec.json.encode(_Hubs(hubs=self._hubs))
+        write_durably(self.path, msgspec.json.format(data) + b"\n", replace=True)
+
+    def _read(self) -> list[Known]:
+        try:
+            with self.path.open("rb") as file:
+                return msgspec.json.decode(file.read(_BYTES_MAX), type=_Hubs).hubs
+        except FileNotFoundError:
+            return []
+        except msgspec.DecodeError as error:
+            raise ConfigError(
+                Code.MALFORMED,
+                field="hubs",
+                value=str(self.path),
+                expected="a file of this tool: move it away and run `shanmen principal add` again",
+            ) from error
+
+
+def shown_agent(agent: bytes) -> str:
+    """The key of `Known.agents`."""
+    return show(agent)
