@@ -1,0 +1,1 @@
+"""Tests of the pure package: no fixture here touches disk, network or clock."""
