@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 import msgspec
-from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 
 from hub.store import rows
 from hub.store.engine import Tx
@@ -98,10 +98,16 @@ def known(tx: Tx, objects: Collection[bytes]) -> dict[bytes, Known]:
 
 
 def add_resource(tx: Tx, row: ResourceRow) -> int:
-    """Enter a resource with its first entry; returns n (the row's own n is ignored)."""
+    """Enter a resource with its first entry; returns n (the row's own n and code are ignored).
+
+    The catalog code is region ‖ running number: 目录编码, given by the hub, never changed.
+    """
     fields = msgspec.structs.asdict(row)
     del fields["n"]
-    return int(tx.execute(insert(resource).returning(resource.c.n), fields).scalar_one())
+    n = int(tx.execute(insert(resource).returning(resource.c.n), fields).scalar_one())
+    code = f"{row.region or '000000'}-{n:08d}"
+    tx.execute(update(resource).where(resource.c.n == n), {"code": code})
+    return n
 
 
 def change_resource(tx: Tx, row: ResourceRow) -> None:
@@ -142,7 +148,7 @@ def versions(tx: Tx, resource_id: bytes) -> list[bytes]:
     return [row.raw for row in tx.execute(query)]
 
 
-def _where(which: Filter) -> list[object]:
+def _where(which: Filter) -> list[ColumnElement[bool]]:
     equal = {
         "site": which.site,
         "agent": which.agent,
@@ -151,7 +157,7 @@ def _where(which: Filter) -> list[object]:
         "pack": which.pack,
         "data_kind": which.data_kind,
     }
-    where: list[object] = [
+    where: list[ColumnElement[bool]] = [
         resource.c[name] == value for name, value in equal.items() if value is not None
     ]
     if which.region is not None:

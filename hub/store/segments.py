@@ -95,17 +95,17 @@ def with_body(tx: Tx, ids: Collection[bytes]) -> set[bytes]:
     return {row.id for row in tx.execute(query)}
 
 
-def at(tx: Tx, stream_n: int, seq: int) -> bytes | None:
-    """The id of the accepted segment at that place of a stream, or None."""
-    query = select(segment.c.id).where(and_(segment.c.stream == stream_n, segment.c.seq == seq))
-    return tx.execute(query).scalar()
+def at(tx: Tx, stream_n: int, seq: int) -> SegmentRow | None:
+    """The accepted segment at that place of a stream, or None."""
+    query = select(segment).where(and_(segment.c.stream == stream_n, segment.c.seq == seq))
+    return rows.one(SegmentRow, tx.execute(query).first())
 
 
-def page_of_stream(tx: Tx, stream_n: int, first_seq: int, limit: int) -> list[SegmentRow]:
-    """Accepted segments of a stream from `first_seq` on, in order."""
+def page_of_stream(tx: Tx, stream_n: int, after: int, limit: int) -> list[SegmentRow]:
+    """Accepted segments of a stream with a number above `after`, in order."""
     query = (
         select(segment)
-        .where(and_(segment.c.stream == stream_n, segment.c.seq >= first_seq))
+        .where(and_(segment.c.stream == stream_n, segment.c.seq > after))
         .order_by(segment.c.seq)
         .limit(limit)
     )
@@ -160,6 +160,37 @@ def totals(tx: Tx) -> tuple[int, int]:
 def add_ranges(tx: Tx, new: Iterable[RangeRow]) -> None:
     """Keep the journal rows that accepted segments hold."""
     tx.execute(insert(row_range), [msgspec.structs.asdict(one) for one in new])
+
+
+def holding(
+    tx: Tx, resource_n: int, ranges: Iterable[tuple[bytes, int, int]], limit: int
+) -> list[bytes]:
+    """Ids of accepted segments that hold a row of these ranges (run, first, last), at most `limit`.
+
+    Accepted ranges never overlap each other: those that begin inside a range hold rows of it, and
+    of those that begin before it at most the last one does.
+    """
+    places: dict[tuple[int, int], None] = {}
+    for run, first, last in ranges:
+        before = range_before(tx, resource_n, run, first)
+        if before is not None and before.last >= first:
+            places[before.stream, before.seq] = None
+        inside = (
+            select(row_range.c.stream, row_range.c.seq)
+            .where(
+                and_(
+                    row_range.c.resource == resource_n,
+                    row_range.c.run == run,
+                    row_range.c.first > first,
+                    row_range.c.first <= last,
+                )
+            )
+            .order_by(row_range.c.first)
+            .limit(limit)
+        )
+        places |= dict.fromkeys((row.stream, row.seq) for row in tx.execute(inside))
+    found = (at(tx, stream_n, seq) for stream_n, seq in list(places)[:limit])
+    return [one.id for one in found if one is not None]
 
 
 def range_before(tx: Tx, resource_n: int, run: bytes, last: int) -> RangeRow | None:

@@ -47,11 +47,13 @@ _MOVE = (
 )
 
 
-def of(tx: Tx, agent: bytes, resources: Collection[bytes]) -> list[StreamRow]:
-    """All streams of an agent's resources, oldest first."""
+def of(tx: Tx, agents: Collection[bytes], resources: Collection[bytes]) -> list[StreamRow]:
+    """All streams of these agents' resources, oldest first."""
     query = (
         select(stream)
-        .where(and_(stream.c.agent == agent, stream.c.resource.in_(list(resources))))
+        .where(
+            and_(stream.c.agent.in_(list(agents)), stream.c.resource.in_(list(resources)))
+        )
         .order_by(stream.c.n)
     )
     return rows.many(StreamRow, list(tx.execute(query)))
@@ -61,6 +63,11 @@ def all_of(tx: Tx, agent: bytes) -> list[StreamRow]:
     """All streams of an agent: `GET /v1/streams`."""
     query = select(stream).where(stream.c.agent == agent).order_by(stream.c.n)
     return rows.many(StreamRow, list(tx.execute(query)))
+
+
+def get(tx: Tx, n: int) -> StreamRow | None:
+    """The stream of that number, or None."""
+    return rows.one(StreamRow, tx.execute(select(stream).where(stream.c.n == n)).first())
 
 
 def add(tx: Tx, row: StreamRow) -> int:

@@ -1,0 +1,232 @@
+"""From outcomes to the signed answer: one checkpoint, and a proof under it for whatever is claimed.
+
+Runs after COMMIT on the writer's thread, against committed rows only: what an answer says is
+durable, and its checkpoint is one that every later reader will find consistent.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from hub.domain import outcomes
+from hub.domain.outcomes import Evidence, Outcome
+from hub.ledger import FIRST_GENERATION, Ledger, Proof
+from hub.store import leaves, objects, segments, streams
+from hub.store.agents import AgentRow
+from hub.store.engine import Tx
+from hub.store.leaves import HeadRow
+from hub.store.segments import SegmentRow
+from protocol import messages, receipt
+from protocol.checkpoint import generation_of
+from protocol.errors import DecodeError
+from protocol.ids import SegmentId
+from protocol.leaf import State
+from protocol.limits import EVIDENCE_PAGE_MAX
+from protocol.receipt import LeafProof, Proofs
+from protocol.wraps import Seen
+
+STATEMENTS_MAX: Final = 16
+#: Evidence of one whole answer: every header may need a leaf of its own, and a proof each.
+EVIDENCE_MAX: Final = 2 * EVIDENCE_PAGE_MAX
+
+
+class Committed(msgspec.Struct, frozen=True, kw_only=True):
+    """What all answers of a group share."""
+
+    head: HeadRow
+    checkpoint: str
+    leaves: dict[bytes, tuple[int, int]]  #: accepted id -> generation, leaf
+
+
+class Shown(msgspec.Struct, kw_only=True):
+    """One evidence page: rows, and whether more follow."""
+
+    rows: list[SegmentRow]
+    head: tuple[int, SegmentId] | None
+    more: bool
+
+
+class Answers:
+    """Builds the answers of one group from one snapshot of committed rows."""
+
+    def __init__(self, tx: Tx, ledger: Ledger, committed: Committed) -> None:
+        self._tx = tx
+        self._ledger = ledger
+        self._committed = committed
+
+    def receipt_and_verdicts(
+        self, agent: AgentRow, results: Sequence[Outcome], seen: Seen | None
+    ) -> tuple[Proofs, list[messages.ItemVerdict]]:
+        """The proofs of one batch's answer, and its verdicts that point into them."""
+        pages = self._evidence(results)
+        wanted = list(dict.fromkeys(self._leaves_named(results, pages)))
+        proofs = self._prove(wanted)
+        place = {index: number for number, index in enumerate(proofs)}
+        verdicts = [
+            self._verdict(one, pages.get(number), place) for number, one in enumerate(results)
+        ]
+        shown = tuple(
+            LeafProof(leaf=one.leaf, index=one.index, path=tuple(one.path))
+            for one in proofs.values()
+        )
+        return (
+            Proofs(
+                checkpoint=self._committed.checkpoint,
+                proofs=shown,
+                consistency=tuple(self._consistency(seen)),
+                statements=tuple(self._statements(self._known_generation(agent, seen))),
+            ),
+            verdicts,
+        )
+
+    # --- proofs ----------------------------------------------------------------------------------
+
+    def _prove(self, indexes: Iterable[int]) -> dict[int, Proof]:
+        head = self._committed.head
+        return self._ledger.inclusion(self._tx, head.generation, indexes, head.size)
+
+    def _leaves_named(
+        self, results: Sequence[Outcome], pages: dict[int, Shown]
+    ) -> Iterable[int]:
+        """Leaves of the live generation that the answer speaks of."""
+        live = self._committed.head.generation
+        for number, one in enumerate(results):
+            place: tuple[int, int] | None = None
+            match one:
+                case outcomes.Accepted():
+                    place = self._committed.leaves.get(one.id)
+                case outcomes.Duplicate():
+                    place = one.generation, one.leaf
+                case _:
+                    pass
+            if place is not None and place[0] == live:
+                yield place[1]
+            if number in pages:
+                yield from (row.leaf for row in pages[number].rows)
+
+    def _consistency(self, seen: Seen | None) -> list[bytes]:
+        """From the agent's last checkpoint to this one, or to where its generation was frozen.
+
+        Nothing where it cannot be proven: the agent decides what that means.
+        """
+        if seen is None or seen.size == 0:
+            return []
+        head = self._committed.head
+        if seen.origin != head.origin:
+            frozen = _generation(seen.origin)
+            old = None if frozen is None else leaves.head(self._tx, frozen)
+            if old is None or old.origin != seen.origin:
+                return []
+            head = old
+        if seen.size > head.size:
+            return []
+        return self._ledger.consistency(self._tx, head.generation, seen.size, head.size)
+
+    def _statements(self, known: int) -> Iterable[receipt.Receipt]:
+        """Leaf 0 of every generation after the one the agent knows, under its own checkpoint."""
+        live = self._committed.head.generation
+        for generation in range(max(known + 1, live - STATEMENTS_MAX + 1), live + 1):
+            head = leaves.head(self._tx, generation)
+            if head is None:
+                continue
+            proof = self._ledger.inclusion(self._tx, generation, [0], head.size)[0]
+            yield receipt.Receipt(
+                leaf=proof.leaf,
+                index=0,
+                path=tuple(proof.path),
+                checkpoint=self._ledger.sign(head),
+            )
+
+    def _known_generation(self, agent: AgentRow, seen: Seen | None) -> int:
+        """The generation that the agent believes in: of its checkpoint, else of its enrolment."""
+        live = self._committed.head.generation
+        if live == FIRST_GENERATION:
+            return live
+        if seen is not None:
+            known = _generation(seen.origin)
+            return live if known is None else known
+        enrolled = objects.get(self._tx, agent.enrolment)
+        return live if enrolled is None else enrolled.generation
+
+    # --- evidence --------------------------------------------------------------------------------
+
+    def _evidence(self, results: Sequence[Outcome]) -> dict[int, Shown]:
+        """A page for each item that needs one, as long as the answer has room."""
+        room = EVIDENCE_MAX
+        pages: dict[int, Shown] = {}
+        for number, one in enumerate(results):
+            match one:
+                case outcomes.Fork(evidence=Evidence() as evidence) | outcomes.Page(
+                    evidence=evidence
+                ):
+                    pages[number] = self._page(evidence, min(room, EVIDENCE_PAGE_MAX))
+                case outcomes.Overlap():
+                    pages[number] = self._overlap(one.segments[:room])
+                case _:
+                    continue
+            room -= len(pages[number].rows)
+        return pages
+
+    def _page(self, evidence: Evidence, limit: int) -> Shown:
+        stream = streams.get(self._tx, evidence.stream)
+        rows = segments.page_of_stream(self._tx, evidence.stream, evidence.after, limit + 1)
+        live = self._committed.head.generation
+        if stream is None or any(row.generation != live for row in rows[:limit]):
+            return Shown(rows=[], head=None, more=False)
+        return Shown(
+            rows=rows[:limit],
+            head=(stream.seq, SegmentId(stream.head)),
+            more=len(rows) > limit,
+        )
+
+    def _overlap(self, ids: Sequence[bytes]) -> Shown:
+        found = segments.by_ids(self._tx, ids)
+        live = self._committed.head.generation
+        rows = [found[one] for one in ids if one in found and found[one].generation == live]
+        return Shown(rows=rows, head=None, more=False)
+
+    # --- verdicts --------------------------------------------------------------------------------
+
+    def _verdict(
+        self, one: Outcome, page: Shown | None, place: dict[int, int]
+    ) -> messages.ItemVerdict:
+        match one:
+            case outcomes.Accepted():
+                return messages.Accepted()
+            case outcomes.Duplicate():
+                return messages.Duplicate()
+            case outcomes.Missing():
+                return messages.Missing(None if one.have < 0 else one.have)
+            case outcomes.UnknownResource():
+                return messages.UnknownResource()
+            case outcomes.Refused():
+                return messages.refused(one.code, one.reason)
+            case outcomes.Later():
+                return messages.Later(one.seconds)
+            case outcomes.Overlap():
+                return messages.Overlap(_shown(page, place))
+            case outcomes.Fork() | outcomes.Page():
+                return messages.Fork(_shown(page, place))
+
+
+def _generation(origin: str) -> int | None:
+    try:
+        return generation_of(origin)
+    except DecodeError:
+        return None
+
+
+def _shown(page: Shown | None, place: dict[int, int]) -> messages.Evidence:
+    if page is None or not page.rows:
+        return messages.Evidence()
+    return messages.Evidence(
+        headers=tuple(
+            messages.EvidenceHeader(State(row.state), row.head, place[row.leaf])
+            for row in page.rows
+        ),
+        head=page.head,
+        more=page.more,
+    )
+
+
