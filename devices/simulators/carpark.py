@@ -33,6 +33,10 @@ LOT_RESOURCE = "p1-lot"
 #: Each fifth message is the lot's.
 LOT_EVERY = 5
 
+#: What a message that is not about the bay's state says of the sensor.
+_ALIVE: dict[str, Fact] = {"state": "online"}
+_DATA_RATE = 5
+
 _GATEWAYS = ("0016c001f153a14c", "0016c001f153a1d7")
 
 
@@ -60,6 +64,7 @@ class Sensor:
     frame: int = 0  # uplinks since power-up: identity in the books
     occupied: bool = False
     centivolt: int = 360
+    started: bool = False  # it has joined and not yet said so
     bay_no: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +74,10 @@ class Sensor:
     def key(self) -> str:
         """Identity of the frame that is being sent."""
         return f"{self.eui}/{self.session}/{self.frame}"
+
+    def bay(self) -> dict[str, Fact]:
+        """What a record of the bay holds now."""
+        return {"bay_no": self.bay_no, "state": "occupied" if self.occupied else "free"}
 
 
 def park(chance: random.Random) -> list[Sensor]:
@@ -92,22 +101,35 @@ def park(chance: random.Random) -> list[Sensor]:
 
 def measure(sensor: Sensor, chance: random.Random) -> Uplink:
     """What the sensor has to say now."""
+    if sensor.started:
+        sensor.started = False
+        if sensor.kind == "bosch":
+            start = payloads.bosch_startup(occupied=sensor.occupied)
+            firmware: dict[str, Fact] = {"firmware": "0.29.2"}
+            port = payloads.BOSCH_STARTUP_PORT
+            return Uplink(port, start, sensor.bay(), _ALIVE, firmware)
     changed = chance.random() < 0.85
     if changed:
         sensor.occupied = not sensor.occupied
-    bay: dict[str, Fact] = {
-        "bay_no": sensor.bay_no,
-        "state": "occupied" if sensor.occupied else "free",
-    }
     if sensor.kind == "bosch":
-        if changed:
-            status = payloads.bosch_status(occupied=sensor.occupied)
-            return Uplink(payloads.BOSCH_STATUS_PORT, status, bay, None, {})
-        temperature = chance.randrange(-10, 40)
-        beat = payloads.bosch_heartbeat(occupied=sensor.occupied, temperature_c=temperature)
-        return Uplink(payloads.BOSCH_HEARTBEAT_PORT, beat, None, None, {})
+        return _bosch(sensor, chance, changed=changed)
     if not changed:
-        return Uplink(payloads.DINGTEK_PORT, payloads.dingtek_parameters(), None, None, {})
+        parameters = payloads.dingtek_parameters()
+        return Uplink(payloads.DINGTEK_PORT, parameters, None, _ALIVE, {"firmware": "1.1"})
+    return _dingtek(sensor, chance)
+
+
+def _bosch(sensor: Sensor, chance: random.Random, *, changed: bool) -> Uplink:
+    if changed:
+        status = payloads.bosch_status(occupied=sensor.occupied)
+        return Uplink(payloads.BOSCH_STATUS_PORT, status, sensor.bay(), None, {})
+    temperature = chance.randrange(-10, 40)
+    beat = payloads.bosch_heartbeat(occupied=sensor.occupied, temperature_c=temperature)
+    link: dict[str, Fact] = {"temp_c": float(temperature)}
+    return Uplink(payloads.BOSCH_HEARTBEAT_PORT, beat, sensor.bay(), _ALIVE, link)
+
+
+def _dingtek(sensor: Sensor, chance: random.Random) -> Uplink:
     report = payloads.DingtekReport(
         occupied=sensor.occupied,
         level_mm=chance.randrange(100, 400) if sensor.occupied else chance.randrange(1500, 2500),
@@ -117,8 +139,16 @@ def measure(sensor: Sensor, chance: random.Random) -> Uplink:
         humidity_pct=chance.randrange(20, 95),
         frame=sensor.frame,
     )
-    battery: dict[str, Fact] = {"battery_v": sensor.centivolt / 100}
-    return Uplink(payloads.DINGTEK_PORT, payloads.dingtek_report(report), bay, None, battery)
+    link: dict[str, Fact] = {
+        "battery_v": sensor.centivolt / 100,
+        "distance_mm": report.level_mm,
+        "magnet_x": report.magnet[0],
+        "magnet_y": report.magnet[1],
+        "magnet_z": report.magnet[2],
+        "temp_c": float(report.temperature_c),
+        "rh_pct": float(report.humidity_pct),
+    }
+    return Uplink(payloads.DINGTEK_PORT, payloads.dingtek_report(report), sensor.bay(), None, link)
 
 
 class CarPark:
@@ -162,7 +192,7 @@ class CarPark:
         time_us = self._clock.now_us()
         rssi, snr = self._chance.randrange(-120, -60), self._chance.randrange(-40, 28) / 2
         event = self._event(sensor, time_us) | {
-            "dr": 5,
+            "dr": _DATA_RATE,
             "fPort": uplink.port,
             "data": base64.b64encode(uplink.payload).decode(),
             "rxInfo": [
@@ -179,13 +209,21 @@ class CarPark:
             rows.append((BAY_RESOURCE, Content(time_us, uplink.bay)))
         if uplink.health is not None:
             rows.append((HEALTH_RESOURCE, Content(time_us, uplink.health)))
-        rows.append((LINK_RESOURCE, Content(time_us, uplink.link | {"rssi": rssi})))
+        reception: dict[str, Fact] = {
+            "rssi": rssi,
+            "snr": snr,
+            "gateway": _GATEWAYS[gateway],
+            "data_rate": _DATA_RATE,
+            "frame_counter": sensor.counter,
+        }
+        rows.append((LINK_RESOURCE, Content(time_us, uplink.link | reception)))
         self._book.made(sensor.key, "A", sensor.eui, rows)
         await self._send(sensor, "up", event, sensor.key)
 
     async def _join(self, sensor: Sensor) -> None:
         sensor.session += 1
         sensor.counter = 0
+        sensor.started = True
         sensor.address = self._chance.getrandbits(25)
         await self._send(sensor, "join", self._event(sensor, self._clock.now_us()), "")
 
@@ -236,4 +274,4 @@ async def simulate(told: Orders) -> None:
 
 
 if __name__ == "__main__":
-    run(simulate, orders(__doc__.splitlines()[0], rate=150.0))
+    run(simulate, orders(__doc__.splitlines()[0], rate=200.0))

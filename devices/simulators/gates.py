@@ -36,6 +36,7 @@ class Gates:
         self._publisher = publisher
         self._book = book
         self._clock = Clock()
+        self._tickets: list[str] = []
         self._run = f"{seed:x}-{self._clock.now_us():x}"
 
     async def step(self, number: int) -> None:
@@ -52,7 +53,7 @@ class Gates:
         chance, time_us = self._chance, self._clock.now_us()
         key = f"{gate}-{self._run}-{number}"
         values: dict[str, Fact] = {
-            "ticket_ref": f"{chance.getrandbits(64):016x}",
+            "ticket_ref": self._ticket(),
             "gate_no": gate,
             "direction": "in" if chance.random() < 0.7 else "out",
             "result": chance.choice(RESULTS),
@@ -61,12 +62,21 @@ class Gates:
         promise = "A" if numbered else "B"
         self._book.made(key, promise, gate, [(resource, Content(time_us, values))])
         body: dict[str, object] = {"ts": rfc3339(time_us), **values}
+        body["ticket"] = body.pop("ticket_ref")
         if numbered:
             body["id"] = key
         message = Message(key, topic.format(gate=gate), json.dumps(body).encode())
         await self._publisher.send(message)
         if numbered and chance.random() < 0.05:  # the gate did not trust its acknowledgement
             await self._publisher.send(message)
+
+    def _ticket(self) -> str:
+        """A ticket's number; some come back for a second entry."""
+        if self._tickets and self._chance.random() < 0.15:
+            return self._chance.choice(self._tickets)
+        self._tickets.append(f"T{self._chance.getrandbits(56):014X}")
+        del self._tickets[:-500]
+        return self._tickets[-1]
 
 
 async def simulate(told: Orders) -> None:
@@ -82,4 +92,4 @@ async def simulate(told: Orders) -> None:
 
 
 if __name__ == "__main__":
-    run(simulate, orders(__doc__.splitlines()[0], rate=100.0))
+    run(simulate, orders(__doc__.splitlines()[0], rate=120.0))

@@ -73,7 +73,7 @@ async def run(
 
 async def test_car_park_publishes_what_its_books_say(tmp_path: Path) -> None:
     heard, books = await run(tmp_path, "carpark", 4000)
-    assert set(books) == {"p1-bays", "p1-links", "p1-lot"}
+    assert set(books) == {"p1-bays", "p1-sensors", "p1-links", "p1-lot"}
     assert all(made.acked == made.sent > 0 for rows in books.values() for made in rows)
     ups = [json.loads(message.payload) for message in heard if str(message.topic).endswith("/up")]
     assert len({up["deviceInfo"]["devEui"] for up in ups}) == BAYS
@@ -87,7 +87,7 @@ async def test_car_park_publishes_what_its_books_say(tmp_path: Path) -> None:
         "0016c001f153a1d7",
     }
     sizes = {len(base64.b64decode(up["data"])) for up in ups}
-    assert sizes == {1, 2, 23, 16}, "status, heartbeat, report, parameters"
+    assert sizes == {1, 2, 17, 23, 16}, "status, heartbeat, start, report, parameters"
 
 
 async def test_car_park_wraps_and_rejoins(tmp_path: Path) -> None:
