@@ -1,0 +1,155 @@
+"""The core as one thing: open the files, run journal and sealer, hand out pipeline and spool."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+
+from agent.database import Database
+from agent.lane import Lane, folder_of
+from agent.pipeline import Pipeline
+from agent.ports import Clock, CoreSettings, Identity, Paths, Randomness
+from agent.resources import Bound, bind
+from agent.rest import RootKey
+from agent.schema import BodyState
+from agent.spool import Spool, get
+from protocol.checkpoint import parse_note
+from protocol.ids import ResourceId
+from protocol.wraps import Seen
+
+
+class Core:
+    """Everything between drivers and uplink. Open with `Core.open`, then `run` beside the uplink."""
+
+    def __init__(
+        self,
+        *,
+        main: Lane,
+        vault: Lane | None,
+        bounds: Mapping[str, Bound],
+        identity: Identity,
+        clock: Clock,
+        root: RootKey,
+    ) -> None:
+        self.main = main
+        self.vault = vault
+        self.bounds = bounds
+        self.identity = identity
+        self.spool = Spool(main.database, clock)
+        self.pipeline = Pipeline(main=main, vault=vault, bounds=bounds, clock=clock, root=root)
+        self.quarantine = main.quarantine
+        self.sealer = main.sealer
+        self.clock = clock
+        self._stopping = asyncio.Event()
+
+    @classmethod
+    async def open(
+        cls,
+        paths: Paths,
+        settings: CoreSettings,
+        identity: Identity,
+        clock: Clock,
+        *,
+        root_key: bytes,
+        boot: bytes,
+        random: Randomness = secrets.token_bytes,
+        vault_random: Randomness = secrets.token_bytes,
+    ) -> "Core":
+        """Open the files and take back what they know.
+
+        boot: an id of this boot of the machine, so that monotonic times of an earlier process can
+        be compared. Raises ConfigError (a grade), FatalError, UnavailableError.
+        """
+        folder_of(paths.folder)
+        root = RootKey(root_key, random)
+        bounds = {r.local: bind(r, identity.agent) for r in settings.resources}
+        inside = {local: bound for local, bound in bounds.items() if not bound.leaves}
+        outside = {local: bound for local, bound in bounds.items() if bound.leaves}
+        database = await Database.open(paths.spool, budget_bytes=settings.budget_bytes)
+        main = Lane(
+            database=database,
+            bounds=outside,
+            identity=identity,
+            root=root,
+            clock=clock,
+            random=random,
+            settings=settings,
+            boot=boot,
+            body_state=BodyState.DUE,
+            budget_bytes=settings.budget_bytes,
+        )
+        await main.load()
+        vault = None
+        if inside:
+            vault = Lane(
+                database=await Database.open(
+                    paths.vault, budget_bytes=settings.vault_budget_bytes
+                ),
+                bounds=inside,
+                identity=identity,
+                root=RootKey(root_key, vault_random),
+                clock=clock,
+                random=vault_random,
+                settings=settings,
+                boot=boot,
+                body_state=BodyState.KEPT,
+                budget_bytes=settings.vault_budget_bytes,
+            )
+            await vault.load()
+        core = cls(
+            main=main, vault=vault, bounds=bounds, identity=identity, clock=clock, root=root
+        )
+        await core._begin()
+        return core
+
+    async def _begin(self) -> None:
+        spool, main = self.spool, self.main
+        raw = await main.database.read(lambda connection: get(connection, "checkpoint"))
+        if isinstance(raw, bytes):
+            spool.checkpoint = parse_note(raw.decode())
+            self._see()
+        stats = await spool.stats()
+        main.sealer.due_bodies = stats.due
+        main.sealer.sealed = spool.wake
+        spool.on_receipt = self._received
+        spool.wake.set()
+
+    def _received(self, moved: Sequence[tuple[bytes, int]]) -> None:
+        by_id = {bound.id: bound for bound in self.main.bounds.values()}
+        for resource, records in moved:
+            bound = by_id.get(ResourceId(resource))
+            if bound is not None:
+                bound.counters.accepted += records
+        self.main.sealer.due_bodies = max(0, self.main.sealer.due_bodies - len(moved))
+        self._see()
+
+    def _see(self) -> None:
+        checkpoint = self.spool.checkpoint
+        if checkpoint is not None:
+            self.main.epochs.seen = Seen(checkpoint.origin, checkpoint.size, checkpoint.root)
+
+    async def run(self) -> None:
+        """Journal, seal and keep house until `stop`."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.main.run(), name="main")
+            if self.vault is not None:
+                tasks.create_task(self.vault.run(), name="vault")
+
+    def stop(self) -> None:
+        """Commit what is pending and let `run` end; readings that come later are refused."""
+        self.main.stop()
+        if self.vault is not None:
+            self.vault.stop()
+
+    async def close(self) -> None:
+        """Close the files; `run` must have ended."""
+        await self.main.close()
+        if self.vault is not None:
+            await self.vault.close()
+
+    def live(self, resources: Mapping[ResourceId, float]) -> None:
+        """Somebody watches these resources for so many seconds: segments of 2 s."""
+        now_us = self.clock.monotonic_us()
+        for bound in self.bounds.values():
+            if bound.id in resources:
+                self.main.sealer.live[bound.local] = now_us + int(resources[bound.id] * 1e6)
+        self.main.journal.grew.set()

@@ -1,0 +1,290 @@
+"""The one SQLite file: one connection, one thread, one function = one transaction = one hop.
+
+The connection writes *and* checkpoints and nobody else opens the file (the system's SQLite 3.40.1 has
+the WAL-reset bug of two writers). A transaction cannot be interleaved or left open by a cancelled
+task, because it is one call on the thread. Every transaction moves the commit number, so that after
+a failed COMMIT or fsync the file itself says what happened (docs/decisions/0002).
+"""
+
+import asyncio
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+from agent import schema
+from agent.disk import Disk, DiskLevel
+from protocol.errors import Code, FatalError, UnavailableError
+
+T = TypeVar("T")
+Transaction = Callable[[sqlite3.Connection], T]
+
+SETTLE_WAIT_S: Final = (0.05, 5.0)  # first and longest wait between tries to read a file again
+
+_FULL, _IOERR, _CORRUPT, _NOTADB = 13, 10, 11, 26
+
+
+class _UnknownError(Exception):
+    """A COMMIT failed and the file could not be read again yet."""
+
+
+class Database:
+    """Transactions on one file. Open with `Database.open`; all methods are for the loop's thread."""
+
+    def __init__(self, path: Path, *, budget_bytes: int) -> None:
+        self.path = path
+        self.disk = Disk(path, budget_bytes=budget_bytes)
+        self.level_changed: Callable[[DiskLevel], None] = lambda _level: None
+        self.room = asyncio.Event()  # set while journalling is allowed
+        self._settled = asyncio.Event()  # clear while the outcome of a COMMIT is unknown
+        self._connection: sqlite3.Connection | None = None
+        self._number = 0
+        self._unknown: tuple[object, int, object] | None = None  # work, its number, its result
+        self._outcomes: dict[int, object] = {}  # results of works that turned out as committed
+        self._stopping = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
+
+    @classmethod
+    async def open(cls, path: Path, *, budget_bytes: int) -> "Database":
+        """Open or create the file (0600). Raises FatalError STORAGE_DAMAGED, UnavailableError."""
+        database = cls(path, budget_bytes=budget_bytes)
+        try:
+            await asyncio.get_running_loop().run_in_executor(database._thread, database._open)
+        except BaseException:
+            database._thread.shutdown(wait=False)
+            raise
+        database._settled.set()
+        database._show_level()
+        return database
+
+    @property
+    def level(self) -> DiskLevel:
+        """What may still be written."""
+        return self.disk.level if self._settled.is_set() else DiskLevel.UNKNOWN
+
+    async def write(
+        self, name: str, work: Transaction[T], *, then: Callable[[T], None] | None = None
+    ) -> T:
+        """Run `work` in one transaction called `name` (agent/points.py); durable at return.
+
+        then: called on the loop with the result as soon as it is durable, even if the caller was
+        cancelled meanwhile: state in memory moves there. Whatever `work` raises rolls back.
+        Raises UnavailableError DISK_FULL (rolled back), FatalError STORAGE_DAMAGED.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._write(name, work, then)))
+
+    async def _write(
+        self, name: str, work: Transaction[T], then: Callable[[T], None] | None
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        before = self.disk.level
+        await self._settled.wait()
+        try:
+            result = await loop.run_in_executor(self._thread, self._transact, name, work)
+        except _UnknownError:
+            result = await self._settle(name, work)
+        finally:
+            if self.disk.level is not before:
+                self._show_level()
+        if then is not None:
+            then(result)
+        return result
+
+    async def _settle(self, name: str, work: Transaction[T]) -> T:
+        """Wait until the file can be read again; then either it was committed, or do it again."""
+        self._settled.clear()
+        self._show_level()
+        wait_s = SETTLE_WAIT_S[0]
+        loop = asyncio.get_running_loop()
+        try:
+            while not self._stopping:
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, SETTLE_WAIT_S[1])
+                try:
+                    return await loop.run_in_executor(self._thread, self._again, name, work)
+                except _UnknownError:
+                    continue
+        finally:
+            self._settled.set()
+            self._show_level()
+        raise FatalError(Code.STORAGE_UNKNOWN, field=name)
+
+    async def read(self, work: Transaction[T]) -> T:
+        """Run reading statements on the thread. Fetch everything: no cursor outlives the call."""
+        await self._settled.wait()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._read, work)
+
+    async def checkpoint(self, mode: str = "PASSIVE") -> None:
+        """Copy the WAL into the file: PASSIVE, or TRUNCATE before a stop."""
+        await self.read(lambda connection: self._checkpoint(connection, mode))
+
+    async def close(self) -> None:
+        """Checkpoint and close; the thread ends. What runs is finished first."""
+        self._stopping = True
+        loop = asyncio.get_running_loop()
+        await asyncio.shield(loop.run_in_executor(self._thread, self._close))
+        self._thread.shutdown(wait=True)
+
+    def _show_level(self) -> None:
+        level = self.level
+        if level >= DiskLevel.ACKS_STOP:
+            self.room.clear()
+        else:
+            self.room.set()
+        self.level_changed(level)
+
+    # --- on the thread ---------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.close(descriptor)
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            schema.prepare(connection, max_pages=self.disk.max_pages())
+            if schema.version_of(connection) == 0:
+                connection.execute("BEGIN IMMEDIATE")
+                schema.create(connection)
+                sys.audit("shanmen.point", "open.before")
+                connection.execute("COMMIT")
+                sys.audit("shanmen.point", "open.after")
+            (self._number,) = connection.execute("SELECT v FROM meta WHERE k='commit'").fetchone()
+            self.disk.measure(connection)
+            (page_count,) = connection.execute("PRAGMA page_count").fetchone()
+            if self.disk.level is not DiskLevel.FULL:
+                self.disk.keep_reserve(page_count)
+        except (sqlite3.Error, TypeError) as error:
+            connection.close()
+            raise _translated(error) from error
+        self._connection = connection
+
+    def _transact(self, name: str, work: Transaction[T]) -> T:
+        connection = self._connected()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            result = work(connection)
+            connection.execute("UPDATE meta SET v = ? WHERE k = 'commit'", (self._number + 1,))
+        except sqlite3.Error as error:
+            self._roll_back(connection)
+            raise self._failed(connection, error) from error
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        sys.audit("shanmen.point", f"{name}.before")
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            return self._judge(work, result, error)
+        sys.audit("shanmen.point", f"{name}.after")
+        self._number += 1
+        self.disk.measure(connection)
+        return result
+
+    def _judge(self, work: Transaction[T], result: T, error: sqlite3.Error) -> T:
+        """A COMMIT failed: close, reopen, read the commit number."""
+        self._unknown = (work, self._number + 1, result)
+        self._reopen()
+        if id(work) in self._outcomes:
+            self._outcomes.pop(id(work))
+            return result
+        if _code(error) == _FULL:
+            self.disk.enter_full(self._connected())
+            raise UnavailableError(Code.DISK_FULL) from error
+        raise _UnknownError from error
+
+    def _again(self, name: str, work: Transaction[T]) -> T:
+        """After an unknown outcome: its result if it was committed, else the whole function again."""
+        if self._connection is None:
+            self._reopen()
+        if id(work) in self._outcomes:
+            return cast("T", self._outcomes.pop(id(work)))
+        return self._transact(name, work)
+
+    def _reopen(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            try:
+                connection.close()
+            except sqlite3.Error:
+                pass  # the file is read again below; nothing else can be done with this handle
+        try:
+            self._open()
+        except (UnavailableError, OSError) as error:
+            raise _UnknownError from error
+        if self._unknown is not None:
+            work, number, result = self._unknown
+            if self._number == number:
+                self._make_durable()
+                self._outcomes[id(work)] = result
+            self._unknown = None
+
+    def _make_durable(self) -> None:
+        # The log may be readable from memory only, where its fsync failed. Copying it into the
+        # file and syncing that makes the commit durable; if this fails too, it stays unknown.
+        connection = self._connected()
+        try:
+            row = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            self._connection = None
+            raise _UnknownError from error
+        if row[0]:
+            raise _UnknownError
+
+    def _failed(self, connection: sqlite3.Connection, error: sqlite3.Error) -> Exception:
+        translated = _translated(error)
+        if translated.code is Code.DISK_FULL:
+            self.disk.enter_full(connection)
+        elif translated.code is Code.STORAGE_UNKNOWN:
+            return _UnknownError()
+        return translated
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:
+            try:
+                connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._reopen()
+
+    def _read(self, work: Transaction[T]) -> T:
+        try:
+            return work(self._connected())
+        except _UnknownError as error:
+            raise UnavailableError(Code.STORAGE_UNKNOWN) from error
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+
+    def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
+        sys.audit("shanmen.point", "checkpoint.before")
+        connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        sys.audit("shanmen.point", "checkpoint.after")
+
+    def _close(self) -> None:
+        if self._connection is None:
+            return
+        connection, self._connection = self._connection, None
+        try:
+            self._checkpoint(connection, "TRUNCATE")
+        except sqlite3.Error:
+            pass  # the WAL stays and is read at the next start
+        connection.close()
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise _UnknownError
+        return self._connection
+
+
+def _code(error: Exception) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+
+
+def _translated(error: Exception) -> UnavailableError | FatalError:
+    code = _code(error)
+    if code == _FULL:
+        return UnavailableError(Code.DISK_FULL)
+    if code in (_CORRUPT, _NOTADB) or not isinstance(error, sqlite3.OperationalError):
+        return FatalError(Code.STORAGE_DAMAGED, value=str(error))
+    return UnavailableError(Code.STORAGE_UNKNOWN, value=str(error))

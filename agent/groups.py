@@ -1,0 +1,233 @@
+"""From readings to what one commit writes: check, grade, bind to a resource, columns, seal at rest.
+
+Pure but for randomness: `prepare` reads the memory of resources and changes none of it, so that a
+commit which failed can be prepared again.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from agent.quarantine import RAW_BYTES_MAX, Refused, refused_records
+from agent.resources import Bound, Stream
+from devices.driver import Reading
+from protocol.errors import DecodeError
+from protocol.packs import check_columns
+from protocol.records import Columns, Record, dump_columns, to_columns
+from protocol.times import Quality
+
+ROW_RECORDS_MAX: Final = 2_000  # records of one journal row
+ROW_BYTES_MAX: Final = 1 << 20
+
+_MAYBE_REPEAT: Final = int(Quality.MAYBE_REPEAT)
+_LENGTH: Final = 4
+#: What a record of a wrong shape can raise on its way into columns.
+_POISON: Final = (DecodeError, TypeError, ValueError, AttributeError, OverflowError)
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A reading that waits for its commit."""
+
+    reading: Reading
+    driver: str
+    driver_id: int
+    wall_us: int  # when it was handed over
+    boot_us: int
+    source: int  # times.ClockSource then
+    records: int
+    future: asyncio.Future[None]  # done after the commit, never before
+    size: float = 0.0  # estimated bytes in the journal
+    key: bytes | None = None  # keyed hash of a class A identity
+
+
+@dataclass(slots=True)
+class Part:
+    """What one resource gets from one commit."""
+
+    bound: Bound
+    bodies: list[tuple[int, bytes]]  # records and plain journal body, in row order
+    records: int = 0
+    maybe_repeat: int = 0
+    quarantined: int = 0
+    is_urgent: bool = False
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Everything of one commit but row numbers and encryption."""
+
+    parts: list[Part] = field(default_factory=list)
+    watermarks: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
+    keys: list[tuple[int, bytes]] = field(default_factory=list)
+    duplicates: list[Bound] = field(default_factory=list)  # one a record that was dropped
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """Records of one resource, in order, with the times of their hand-over."""
+
+    bound: Bound
+    records: list[Record]
+    gateway: list[int]
+    driver: str
+    resume: dict[tuple[str, str], bytes]
+    is_urgent: bool = False
+
+
+def prepare(
+    group: Sequence[Pending],
+    bounds: Mapping[str, Bound],
+    known: frozenset[tuple[int, bytes]] = frozenset(),
+) -> Prepared:
+    """Turn a group into what its commit writes; readings with a key in `known` are left out."""
+    prepared = Prepared()
+    seen = set(known)
+    gathered: dict[str, _Gathered] = {}
+    for pending in group:
+        reading = pending.reading
+        if pending.key is not None:
+            key = (pending.driver_id, pending.key)
+            if key in seen:
+                _count_duplicates(reading, bounds, prepared)
+                continue
+            seen.add(key)
+            prepared.keys.append(key)
+        for watermark in reading.watermarks:
+            prepared.watermarks[pending.driver, watermark.source] = watermark.value
+        if reading.rejected:
+            prepared.refused += _rejected(pending)
+        _gather(pending, bounds, gathered, prepared)
+    for found in gathered.values():
+        try:
+            part = _part(found, prepared)
+        except _POISON:
+            part = _part(_without_poison(found, prepared), prepared)
+        prepared.parts.append(part)
+    return prepared
+
+
+def _without_poison(found: _Gathered, prepared: Prepared) -> _Gathered:
+    """Records whose very shape breaks the columns go to the quarantine; the others stay."""
+    good = _Gathered(found.bound, [], [], found.driver, found.resume, found.is_urgent)
+    for record, gateway in zip(found.records, found.gateway, strict=True):
+        try:
+            columns = to_columns([record], found.bound.names, gateway)
+            check_columns(found.bound.pack, columns)
+            dump_columns(columns)
+        except _POISON:
+            plain = repr(record).encode("utf-8", "replace")
+            item = Refused(found.driver, "malformed", 1, plain[:RAW_BYTES_MAX], found.bound.local)
+            prepared.refused.append(item)
+        else:
+            good.records.append(record)
+            good.gateway.append(gateway)
+    return good
+
+
+def _gather(
+    pending: Pending,
+    bounds: Mapping[str, Bound],
+    gathered: dict[str, _Gathered],
+    prepared: Prepared,
+) -> None:
+    reading = pending.reading
+    for rows in reading.rows:
+        bound = bounds.get(rows.resource)
+        if bound is None:
+            prepared.refused.append(
+                refused_records(pending.driver, rows.resource, "unknown-resource", rows.records)
+            )
+            continue
+        found = gathered.get(rows.resource)
+        if found is None:
+            found = gathered[rows.resource] = _Gathered(bound, [], [], pending.driver, {})
+        found.records += rows.records
+        found.gateway += [pending.wall_us] * len(rows.records)
+        found.is_urgent |= reading.urgent
+        for watermark in reading.watermarks:
+            found.resume[pending.driver, watermark.source] = watermark.value
+
+
+def _count_duplicates(reading: Reading, bounds: Mapping[str, Bound], prepared: Prepared) -> None:
+    for rows in reading.rows:
+        bound = bounds.get(rows.resource)
+        if bound is not None:
+            prepared.duplicates += [bound] * len(rows.records)
+
+
+def _rejected(pending: Pending) -> Iterable[Refused]:
+    for item in pending.reading.rejected:
+        plain = msgspec.msgpack.encode([item.device, item.detail, item.raw])
+        yield Refused(pending.driver, item.reason, 1, plain)
+
+
+def _part(found: _Gathered, prepared: Prepared) -> Part:
+    bound = found.bound
+    columns = to_columns(found.records, bound.names, 0)
+    columns.gateway_time = found.gateway
+    columns, quarantined = _checked(found, columns, prepared)
+    part = Part(bound, [], columns.count, quarantined=quarantined, is_urgent=found.is_urgent)
+    marks = set(columns.quality)
+    if any(mark & _MAYBE_REPEAT for mark in marks):
+        part.maybe_repeat = sum(1 for mark in columns.quality if mark & _MAYBE_REPEAT)
+    if columns.count:
+        resume: list[list[object]] = [
+            [driver, source, value] for (driver, source), value in found.resume.items()
+        ]
+        part.bodies = list(_bodies(columns, resume))
+    return part
+
+
+def _checked(
+    found: _Gathered, columns: Columns, prepared: Prepared
+) -> tuple[Columns, int]:
+    """Leave out the rows that do not fit the pack; they go to the quarantine by reason."""
+    problems = check_columns(found.bound.pack, columns)
+    if not problems:
+        return columns, 0
+    reasons: dict[int, str] = {}
+    for problem in problems:
+        for row in problem.rows:
+            reasons.setdefault(row, problem.kind)
+    by_reason: dict[str, list[Record]] = {}
+    for row, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(found.records[row])
+    for reason, records in by_reason.items():
+        prepared.refused.append(refused_records(found.driver, found.bound.local, reason, records))
+    good = columns.keep([row for row in range(columns.count) if row not in reasons])
+    good.fields = {name: good.fields[name] for name in found.bound.names}
+    return good, len(reasons)
+
+
+def _bodies(columns: Columns, resume: list[list[object]]) -> Iterable[tuple[int, bytes]]:
+    """Journal bodies of bounded size: length of the columns, columns, watermarks of the driver."""
+    if columns.count > ROW_RECORDS_MAX:
+        for start in range(0, columns.count, ROW_RECORDS_MAX):
+            stop = start + ROW_RECORDS_MAX
+            last = stop >= columns.count
+            yield from _bodies(columns.slice(start, stop), resume if last else [])
+        return
+    dumped = dump_columns(columns)
+    if len(dumped) > ROW_BYTES_MAX and columns.count > 1:
+        half = columns.count // 2
+        yield from _bodies(columns.slice(0, half), [])
+        yield from _bodies(columns.slice(half, columns.count), resume)
+        return
+    tail = msgspec.msgpack.encode(resume) if resume else b""
+    yield columns.count, len(dumped).to_bytes(_LENGTH, "big") + dumped + tail
+
+
+def open_body(plain: bytes) -> tuple[bytes, bytes]:
+    """The two halves of a journal body: dumped columns, and the driver's watermarks (may be empty)."""
+    size = _LENGTH + int.from_bytes(plain[:_LENGTH], "big")
+    return plain[_LENGTH:size], plain[size:]
+
+
+def place_of(stream: Stream, run: bytes, first_row: int, count: int) -> bytes:
+    """Associated data of a journal body: stream, run, first row, n."""
+    return stream.id + run + first_row.to_bytes(8, "big") + count.to_bytes(4, "big")

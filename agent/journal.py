@@ -1,0 +1,384 @@
+"""Commit groups: everything that arrived while the previous commit ran is one transaction.
+
+With an acknowledgement waiting, the writer commits at once when idle: no timer. What the source
+keeps (D, E) may wait `commit_delay` and rides on any earlier commit. Only after COMMIT are futures
+done and acknowledgements given, in the order of the hand-overs.
+"""
+
+import asyncio
+import sqlite3
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.database import Database
+from agent.groups import Part, Pending, Prepared, place_of, prepare
+from agent.ports import Clock, Randomness
+from agent.quarantine import Quarantine
+from agent.register import Birth, Register
+from agent.resources import Bound, JournalRow, Stream
+from agent.rest import lock
+from agent.runs import Run, Runs
+from devices.driver import Promise
+from protocol.errors import Code, FatalError, ShanmenError, UnavailableError
+
+GROUP_RECORDS_MAX: Final = 2_000
+GROUP_BYTES_MAX: Final = 1 << 20
+PENDING_RECORDS_MAX: Final = 4 * GROUP_RECORDS_MAX  # above it `room` waits
+CLOCK_STEP_US: Final = 500_000  # a group does not span a step of the wall clock
+SEEN_DELETED_MAX: Final = 500  # old identities removed a commit
+
+_MAY_WAIT: Final = frozenset({Promise.D, Promise.E})
+
+
+@dataclass(slots=True)
+class _Change:
+    """What one commit moved, to be moved in memory after it."""
+
+    part: Part
+    stream: Stream
+    next_row: int
+    rows: list[JournalRow] = field(default_factory=list)
+    birth: Birth | None = None
+
+
+@dataclass(slots=True)
+class _Committed:
+    prepared: Prepared
+    changes: list[_Change]
+
+
+class Journal:
+    """The first durable queue: records of one file, in commit groups."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        bounds: Mapping[str, Bound],
+        runs: Runs,
+        register: Register,
+        quarantine: Quarantine,
+        clock: Clock,
+        random: Randomness,
+        commit_delay_s: float,
+    ) -> None:
+        self.grew = asyncio.Event()  # set after each commit: the sealer looks
+        self.watermarks: dict[tuple[str, str], bytes] = {}
+        self.commits = 0
+        self.uncounted = 0  # quarantined by count and hash only, since the last gap note
+        self._database = database
+        self._bounds = bounds
+        self._runs = runs
+        self._register = register
+        self._quarantine = quarantine
+        self._clock = clock
+        self._random = random
+        self._delay_s = commit_delay_s
+        self._pending: deque[Pending] = deque()
+        self._records = 0  # in `_pending`
+        self._bytes = 0.0
+        self._must = 0  # readings in `_pending` that do not wait
+        self._deadline: float | None = None
+        self._wake = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._failed: BaseException | None = None
+        self._stopping = False
+
+    async def load(self) -> None:
+        """Read the committed watermarks; their number is bounded by the configuration."""
+        rows = await self._database.read(
+            lambda c: c.execute("SELECT driver, source, value FROM watermark").fetchall()
+        )
+        for driver, source, sealed in rows:
+            place = b"watermark" + driver.encode() + b"\0" + source
+            self.watermarks[driver, source.decode()] = self._register.root.unwrap(place, sealed)
+
+    def submit(self, pending: Pending) -> None:
+        """Queue a reading. Raises UnavailableError BUSY far above the bound that `room` keeps."""
+        if self._failed is not None:
+            raise FatalError(Code.STORAGE_UNKNOWN) from self._failed
+        if self._records > 4 * PENDING_RECORDS_MAX:
+            raise UnavailableError(Code.BUSY, field="journal", value=self._records)
+        self._pending.append(pending)
+        self._records += pending.records
+        self._bytes += pending.size
+        if pending.reading.promise not in _MAY_WAIT or pending.reading.urgent:
+            self._must += 1
+            self._wake.set()
+        elif self._deadline is None:
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.time() + self._delay_s
+            self._wake.set()
+        if self._records >= GROUP_RECORDS_MAX or self._bytes >= GROUP_BYTES_MAX:
+            self._wake.set()
+            if self._records >= PENDING_RECORDS_MAX or self._bytes >= 4 * GROUP_BYTES_MAX:
+                self._has_room.clear()
+
+    async def room(self) -> None:
+        """Wait until hand-overs are welcome again: back-pressure for whoever can wait."""
+        await self._has_room.wait()
+
+    @property
+    def backlog(self) -> int:
+        """Records handed over and not yet committed."""
+        return self._records
+
+    async def run(self) -> None:
+        """Commit groups until `stop`; then what is left, once. Raises FatalError."""
+        try:
+            while await self._due():
+                await self._commit_group()
+            while self._pending and self._database.room.is_set():
+                await self._commit_group()
+        except BaseException as error:
+            self._failed = error
+            raise
+        finally:
+            self._give_up()
+
+    def stop(self) -> None:
+        """Let `run` end after one last commit of what is pending."""
+        self._stopping = True
+        self._wake.set()
+
+    def _give_up(self) -> None:
+        while self._pending:
+            future = self._pending.popleft().future
+            if not future.done():
+                future.set_exception(UnavailableError(Code.STOPPING))
+                future.exception()  # whoever does not wait for it is not told twice
+        self._has_room.set()
+
+    async def _due(self) -> bool:
+        """Wait for a reason to commit; False when stopping."""
+        while not self._stopping:
+            if self._must or self._records >= GROUP_RECORDS_MAX or self._bytes >= GROUP_BYTES_MAX:
+                if self._database.room.is_set():
+                    return True
+                await self._wait_for_room()
+                continue
+            left_s = None
+            if self._deadline is not None:
+                left_s = self._deadline - asyncio.get_running_loop().time()
+                if left_s <= 0:
+                    self._must += 1  # balanced when the group is taken
+                    continue
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+        return False
+
+    async def _wait_for_room(self) -> None:
+        try:
+            async with asyncio.timeout(1.0):
+                await self._database.room.wait()
+        except TimeoutError:
+            pass  # look again: a stop may have been asked for
+
+    def _take(self) -> list[Pending]:
+        pending = self._pending
+        group: list[Pending] = []
+        records, size = 0, 0.0
+        base = pending[0].wall_us - pending[0].boot_us if pending else 0
+        while pending:
+            first = pending[0]
+            if group and (
+                records + first.records > GROUP_RECORDS_MAX
+                or size + first.size > GROUP_BYTES_MAX
+                or abs(first.wall_us - first.boot_us - base) > CLOCK_STEP_US
+                or first.source != group[0].source
+            ):
+                break
+            group.append(pending.popleft())
+            records += first.records
+            size += first.size
+        self._records -= records
+        self._bytes = self._bytes - size if pending else 0.0
+        self._must = sum(1 for p in pending if _is_waiting(p)) if pending else 0
+        if not pending:
+            self._deadline = None
+        if self._records < PENDING_RECORDS_MAX and self._bytes < 4 * GROUP_BYTES_MAX:
+            self._has_room.set()
+        return group
+
+    def _put_back(self, group: Sequence[Pending]) -> None:
+        self._pending.extendleft(reversed(group))
+        self._records += sum(p.records for p in group)
+        self._bytes += sum(p.size for p in group)
+        self._must += sum(1 for p in group if _is_waiting(p)) or 1
+
+    async def _commit_group(self) -> None:
+        group = self._take()
+        if not group:
+            return
+        if self._runs.is_old:
+            await self._runs.begin()
+        prepared = prepare(group, self._bounds)
+        run, now_us = self._runs.current, group[-1].wall_us
+        last = group[-1]
+
+        def work(connection: sqlite3.Connection) -> _Committed:
+            return self._write(connection, group, prepared, run, last)
+
+        def then(committed: _Committed) -> None:
+            self._move(committed, now_us)
+            self._acknowledge(group)
+
+        try:
+            await self._database.write("commit", work, then=then)
+        except UnavailableError:
+            self._put_back(group)
+        except ShanmenError as error:
+            self._refuse(group, error)
+            raise
+
+    def _refuse(self, group: Sequence[Pending], error: ShanmenError) -> None:
+        for pending in group:
+            if not pending.future.done():
+                pending.future.set_exception(error)
+                pending.future.exception()
+
+    # --- on the database's thread ------------------------------------------------------------------
+
+    def _write(
+        self,
+        connection: sqlite3.Connection,
+        group: Sequence[Pending],
+        prepared: Prepared,
+        run: Run,
+        last: Pending,
+    ) -> _Committed:
+        if prepared.keys:
+            known = _known(connection, prepared.keys)
+            if known:
+                prepared = prepare(group, self._bounds, known)
+            connection.executemany(
+                "INSERT INTO seen VALUES(?, ?, ?)",
+                [(driver, key, last.wall_us) for driver, key in prepared.keys],
+            )
+        changes = [
+            self._part(connection, part, run, last) for part in prepared.parts if part.bodies
+        ]
+        _count(connection, prepared)
+        for (driver, source), value in prepared.watermarks.items():
+            place = b"watermark" + driver.encode() + b"\0" + source.encode()
+            connection.execute(
+                "INSERT OR REPLACE INTO watermark VALUES(?, ?, ?)",
+                (driver, source.encode(), self._register.root.wrap(place, value)),
+            )
+        if prepared.refused:
+            self._quarantine.put(connection, prepared.refused, last.wall_us)
+        return _Committed(prepared, changes)
+
+    def _part(
+        self, connection: sqlite3.Connection, part: Part, run: Run, last: Pending
+    ) -> _Change:
+        bound = part.bound
+        birth = self._register.birth(connection, bound) if bound.must_register else None
+        stream = bound.stream or (birth and birth.stream) or self._register.new_stream()
+        if bound.stream is None:
+            self._register.insert_stream(connection, bound, stream)
+        change = _Change(part, stream, stream.next_row, birth=birth)
+        for count, plain in part.bodies:
+            first = change.next_row
+            body = lock(run.key, place_of(stream, run.id, first, count), plain, self._random)
+            cursor = connection.execute(
+                "INSERT INTO journal(stream, run, first_row, n, boot_ns, wall_us, clock, body)"
+                " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    stream.id, run.id, first, count,
+                    last.boot_us * 1000, last.wall_us, last.source, body,
+                ),
+            )  # fmt: skip
+            row_id = cursor.lastrowid or 0
+            change.rows.append(
+                JournalRow(row_id, run.id, first, count, last.boot_us, last.wall_us, last.source)
+            )
+            change.next_row += count
+        connection.execute(
+            "UPDATE stream SET next_row = ?, records = records + ?,"
+            " maybe_repeat = maybe_repeat + ?, quarantined = quarantined + ? WHERE id = ?",
+            (change.next_row, part.records, part.maybe_repeat, part.quarantined, stream.id),
+        )
+        return change
+
+    # --- after COMMIT, on the loop ----------------------------------------------------------------
+
+    def _move(self, committed: _Committed, now_us: int) -> None:
+        self.commits += 1
+        boot_us = self._clock.monotonic_us()
+        for change in committed.changes:
+            part, bound, stream = change.part, change.part.bound, change.stream
+            if change.birth is not None:
+                self._register.born(bound, change.birth)
+            bound.stream = stream
+            stream.next_row = change.next_row
+            stream.rows.extend(change.rows)
+            if stream.oldest_us is None:
+                stream.oldest_us = boot_us
+            stream.is_urgent |= part.is_urgent
+            bound.counters.journalled += part.records
+            bound.counters.maybe_repeat += part.maybe_repeat
+            size = sum(len(body) for _, body in part.bodies)
+            bound.record_bytes += (size / part.records - bound.record_bytes) / 8
+        for part in committed.prepared.parts:
+            part.bound.counters.quarantined += part.quarantined
+        for bound in committed.prepared.duplicates:
+            bound.counters.duplicates += 1
+        self.watermarks.update(committed.prepared.watermarks)
+        self.grew.set()
+
+    def _acknowledge(self, group: Sequence[Pending]) -> None:
+        soon = asyncio.get_running_loop().call_soon
+        for pending in group:
+            if not pending.future.done():
+                pending.future.set_result(None)
+            if pending.reading.ack is not None:
+                # Through the loop: an acknowledgement that raises is reported, and stops nobody.
+                soon(pending.reading.ack)
+        sys.audit("shanmen.point", "journal.acknowledged")
+
+
+def _is_waiting(pending: Pending) -> bool:
+    return pending.reading.urgent or pending.reading.promise not in _MAY_WAIT
+
+
+def _known(
+    connection: sqlite3.Connection, keys: Sequence[tuple[int, bytes]]
+) -> frozenset[tuple[int, bytes]]:
+    """Which identities were committed before."""
+    known: set[tuple[int, bytes]] = set()
+    for driver in {driver for driver, _ in keys}:
+        wanted = [key for number, key in keys if number == driver]
+        for start in range(0, len(wanted), 500):
+            chunk = wanted[start : start + 500]
+            marks = ",".join("?" * len(chunk))
+            rows = connection.execute(
+                f"SELECT key FROM seen WHERE driver = ? AND key IN ({marks})",  # noqa: S608 - marks
+                (driver, *chunk),
+            )
+            known.update((driver, row[0]) for row in rows)
+    return frozenset(known)
+
+
+def _count(connection: sqlite3.Connection, prepared: Prepared) -> None:
+    """Counters of what made no journal row: duplicates, and parts that were refused whole."""
+    totals: dict[bytes, list[int]] = {}
+    for bound in prepared.duplicates:
+        if bound.stream is not None:
+            totals.setdefault(bound.stream.id, [0, 0])[0] += 1
+    for part in prepared.parts:
+        if not part.bodies and part.quarantined and part.bound.stream is not None:
+            totals.setdefault(part.bound.stream.id, [0, 0])[1] += part.quarantined
+    connection.executemany(
+        "UPDATE stream SET duplicates = duplicates + ?, quarantined = quarantined + ?"
+        " WHERE id = ?",
+        [(duplicates, refused, stream) for stream, (duplicates, refused) in totals.items()],
+    )

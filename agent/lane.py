@@ -1,0 +1,121 @@
+"""One file and everything that works on it: journal, epochs, sealer. The main lane also has a spool.
+
+There are two lanes at most: what may leave, and the vault. They share nothing, not even randomness.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.database import Database
+from agent.disk import DiskLevel
+from agent.epochs import Epochs
+from agent.journal import Journal
+from agent.memory import load_bounds
+from agent.ports import Clock, CoreSettings, Identity, Randomness
+from agent.quarantine import Quarantine
+from agent.register import Register
+from agent.resources import Bound
+from agent.rest import RootKey
+from agent.runs import Runs
+from agent.schema import BodyState
+from agent.sealer import Sealer
+
+
+class Lane:
+    """The parts of one file, put together. `open` reads what was there before."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        bounds: Mapping[str, Bound],
+        identity: Identity,
+        root: RootKey,
+        clock: Clock,
+        random: Randomness,
+        settings: CoreSettings,
+        boot: bytes,
+        body_state: BodyState,
+        budget_bytes: int,
+    ) -> None:
+        self.database = database
+        self.bounds = dict(bounds)
+        self.random = random
+        self.polled_room = asyncio.Event()
+        self.runs = Runs(database, root, random, clock, boot)
+        self.register = Register(identity, root, clock, random, epoch_us=settings.epoch_us)
+        self.quarantine = Quarantine(root, random, budget_bytes=budget_bytes)
+        self.epochs = Epochs(
+            database=database,
+            root=root,
+            identity=identity,
+            clock=clock,
+            random=random,
+            epoch_us=settings.epoch_us,
+            lateness_us=settings.lateness_us,
+        )
+        self.journal = Journal(
+            database=database,
+            bounds=self.bounds,
+            runs=self.runs,
+            register=self.register,
+            quarantine=self.quarantine,
+            clock=clock,
+            random=random,
+            commit_delay_s=settings.commit_delay_s,
+        )
+        self.sealer = Sealer(
+            database=database,
+            bounds=self.bounds,
+            runs=self.runs,
+            epochs=self.epochs,
+            identity=identity,
+            clock=clock,
+            random=random,
+            grew=self.journal.grew,
+            records=settings.seal_records,
+            age_s=settings.seal_age_s,
+            live_age_s=settings.live_age_s,
+            body_state=body_state,
+        )
+        database.level_changed = self._level_changed
+        self._level_changed(database.level)
+
+    async def load(self) -> None:
+        """Take back from the file what memory must know; then a new run begins."""
+        await load_bounds(self.database, self.bounds, self.register, boot=self.runs.boot)
+        for bound in self.bounds.values():
+            if bound.is_sealed:
+                await self.epochs.load(bound)
+        await self.journal.load()
+        await self.runs.begin()
+
+    async def run(self) -> None:
+        """Journal and seal until `stop`. Raises FatalError if the file's state is unknown."""
+        async with asyncio.TaskGroup() as tasks:
+            name = self.database.path.stem
+            tasks.create_task(self.journal.run(), name=f"{name}-journal")
+            tasks.create_task(self.sealer.run(), name=f"{name}-sealer")
+
+    def stop(self) -> None:
+        """Commit what is pending, finish the segment that is being sealed, end `run`."""
+        self.journal.stop()
+        self.sealer.stop()
+
+    async def close(self) -> None:
+        """Checkpoint and close the file; `run` must have ended."""
+        self.sealer.close()
+        await self.database.close()
+
+    def _level_changed(self, level: DiskLevel) -> None:
+        if level >= DiskLevel.POLLED_STOP:
+            self.polled_room.clear()
+        else:
+            self.polled_room.set()
+
+
+def folder_of(path: Path) -> Path:
+    """Make the data folder, which only its owner may enter (0700)."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path

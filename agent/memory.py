@@ -1,0 +1,165 @@
+"""From the file to memory at a start: resources, live streams, rows that wait. O(1) in the spool.
+
+Only what is unsealed is listed row by row; totals stand beside the streams.
+"""
+
+import sqlite3
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Final
+
+from agent.database import Database
+from agent.ports import ResourceSettings
+from agent.register import Register
+from agent.resources import Bound, Counters, JournalRow, Stream
+from agent.schema import StreamState
+from protocol.envelope import decode_payload, parse
+from protocol.errors import ShanmenError
+from protocol.grades import Grade, more_open
+from protocol.ids import ObjectId, ResourceId, RunId, StreamId
+from protocol.packs import Pack, open_schema
+from protocol.registration import Registration
+from protocol.segment import layout_of
+
+_STREAM: Final = (
+    "SELECT id, next_row, sealed_row, next_seq, head, state, continues FROM stream"
+    " WHERE resource = ? AND state != ?"
+)
+_TOTALS: Final = (
+    "SELECT coalesce(sum(records), 0), coalesce(sum(duplicates), 0),"
+    " coalesce(sum(maybe_repeat), 0), coalesce(sum(quarantined), 0),"
+    " coalesce(sum(records), 0) - coalesce(sum(next_row - sealed_row), 0) - coalesce(sum(lost), 0),"
+    " coalesce(sum(accepted), 0), coalesce(sum(lost), 0) FROM stream WHERE resource = ?"
+)
+_ROWS: Final = (
+    "SELECT j.id, j.run, j.first_row, j.n, j.boot_ns / 1000, j.wall_us, j.clock,"
+    " coalesce(r.boot = ?, 0) FROM journal j LEFT JOIN run r ON r.id = j.run"
+    " WHERE j.stream = ? ORDER BY j.id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A resource as the file knows it."""
+
+    id: ResourceId
+    local: str
+    version: int
+    entry: ObjectId
+    hash: bytes
+    grade: int
+    epoch: int
+    decision: int
+    data: bytes
+    stream: Stream | None
+    counters: Counters
+
+
+def read_stored(connection: sqlite3.Connection, boot: bytes) -> list[Stored]:
+    """All resources of the file with their live streams."""
+    found = []
+    rows = connection.execute(
+        "SELECT id, local, version, entry, hash, grade, epoch, decision, data FROM resource"
+    ).fetchall()
+    for row in rows:
+        stream = _stream(connection, row[0], boot)
+        totals = connection.execute(_TOTALS, (row[0],)).fetchone()
+        counters = Counters(*totals)
+        found.append(
+            Stored(
+                row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8],
+                stream, counters,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _stream(connection: sqlite3.Connection, resource: bytes, boot: bytes) -> Stream | None:
+    row = connection.execute(_STREAM, (resource, int(StreamState.ENDED))).fetchone()
+    if row is None:
+        return None
+    stream = Stream(
+        id=StreamId(row[0]),
+        next_row=row[1],
+        sealed_row=row[2],
+        next_seq=row[3],
+        head=row[4],
+        state=StreamState(row[5]),
+        continues=row[6] if row[3] == 0 else None,
+    )
+    for item in connection.execute(_ROWS, (boot, stream.id)):
+        stream.rows.append(
+            JournalRow(
+                item[0], RunId(item[1]), item[2], item[3], item[4], item[5], item[6], bool(item[7])
+            )
+        )
+    return stream
+
+
+async def load_bounds(
+    database: Database, bounds: MutableMapping[str, Bound], register: Register, *, boot: bytes
+) -> None:
+    """Give every configured resource what the file knows of it.
+
+    What is in the file and no longer in the configuration, or is described otherwise now, stays
+    bound as it was registered until its rows are sealed: the spool outlives the configuration.
+    """
+    stored = await database.read(lambda connection: read_stored(connection, boot))
+    by_id = {bound.id: bound for bound in bounds.values()}
+    for found in stored:
+        bound = by_id.get(found.id)
+        if bound is None:
+            if found.stream is not None and found.stream.rows:
+                orphan = _as_registered(found)
+                if orphan is not None:
+                    bounds[f"{found.local} (removed)"] = orphan
+            continue
+        _restore(bound, found)
+        bound.must_register = register.content_hash(bound) != found.hash
+
+
+def _restore(bound: Bound, found: Stored) -> None:
+    if more_open(bound.grade, Grade(found.grade)):
+        # Towards openness it needs the owner, not an editor of agent.toml.
+        bound.grade, bound.is_grade_kept = Grade(found.grade), True
+    bound.entry, bound.entry_version = ObjectId(found.entry), found.version
+    bound.entry_hash = found.hash
+    bound.epoch, bound.decision = found.epoch, found.decision
+    bound.stream, bound.counters = found.stream, found.counters
+
+
+def _as_registered(found: Stored) -> Bound | None:
+    """A resource as its entry says it; None for one whose entry cannot be read any more."""
+    try:
+        entry = decode_payload(parse(found.data), Registration)
+        pack = Pack(
+            id=entry.pack,
+            version=entry.pack_version,
+            zh=entry.name_zh,
+            en=entry.name_en,
+            grade=entry.grade,
+            fields=open_schema(entry.schema),
+            kind=entry.kind,
+            record_index=entry.record_index,
+        )
+    except ShanmenError:
+        return None
+    bound = Bound(
+        settings=ResourceSettings(local=found.local, pack=pack),
+        id=found.id,
+        grade=Grade(found.grade),
+        names=pack.names,
+        layout=layout_of(pack),
+        must_register=False,
+    )
+    _restore(bound, found)
+    return bound
+
+
+def totals(bounds: Mapping[str, Bound]) -> Counters:
+    """The counters of all resources together."""
+    total = Counters()
+    for bound in bounds.values():
+        for name in Counters.__slots__:
+            setattr(total, name, getattr(total, name) + getattr(bound.counters, name))
+    return total

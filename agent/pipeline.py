@@ -1,0 +1,149 @@
+"""Where drivers hand over: a reading goes to the files of its resources, and is acknowledged after both.
+
+Nothing is awaited per record. Which records are good, which resource they belong to and what they
+look like as columns is decided once a commit group (`groups.prepare`), not once a record.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+from agent.disk import DiskLevel
+from agent.groups import Pending
+from agent.lane import Lane
+from agent.ports import Clock
+from agent.resources import Bound, Counters
+from agent.rest import RootKey
+from devices.driver import Promise, Reading, Rows
+
+SEEN_KEY_BYTES: Final = 16
+_POLLED: Final = frozenset({Promise.D, Promise.E})
+
+
+class Pipeline:
+    """The one door for readings. All methods are for the loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        main: Lane,
+        vault: Lane | None,
+        bounds: Mapping[str, Bound],
+        clock: Clock,
+        root: RootKey,
+    ) -> None:
+        self._main = main
+        self._vault = vault
+        self._in_vault = frozenset(vault.bounds) if vault is not None else frozenset()
+        self._bounds = bounds
+        self._clock = clock
+        self._seen_key = root.derive(b"seen")
+        self._drivers: dict[str, int] = {}
+
+    @property
+    def level(self) -> DiskLevel:
+        """What the disk still allows: at POLLED_STOP drivers that poll stop."""
+        return self._main.database.level
+
+    def submit(self, reading: Reading, *, driver: str) -> asyncio.Future[None]:
+        """Hand a reading over; the future is done after its commit, and never before.
+
+        driver: stable name of the driver instance; owner of identities and watermarks. `ack` is
+        called on the loop after the commit, whether the future is awaited or not. Raises
+        UnavailableError BUSY when `room` was ignored, FatalError after a storage failure.
+        """
+        if self._vault is None or not self._touches_vault(reading):
+            return self._submit(self._main, reading, driver)
+        if all(rows.resource in self._in_vault for rows in reading.rows):
+            return self._submit(self._vault, reading, driver)
+        return asyncio.ensure_future(self._submit_both(self._vault, reading, driver))
+
+    async def room(self, promise: Promise) -> None:
+        """Wait until a source of this class is welcome: back-pressure, and the polled stop at 85 %."""
+        await self._main.journal.room()
+        if promise in _POLLED:
+            await self._main.polled_room.wait()
+
+    def watermark(self, driver: str, source: str) -> bytes | None:
+        """The last committed watermark of a driver's source; from memory."""
+        key = (driver, source)
+        found = self._main.journal.watermarks.get(key)
+        if found is None and self._vault is not None:
+            found = self._vault.journal.watermarks.get(key)
+        return found
+
+    def counters(self) -> dict[str, Counters]:
+        """Totals by local name of every resource that may leave; the vault's are with the vault."""
+        return {
+            local: bound.counters for local, bound in self._bounds.items() if bound.leaves
+        }
+
+    def _touches_vault(self, reading: Reading) -> bool:
+        return any(rows.resource in self._in_vault for rows in reading.rows)
+
+    def _submit(self, lane: Lane, reading: Reading, driver: str) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        records, size = 0, 0.0
+        for rows in reading.rows:
+            bound = self._bounds.get(rows.resource)
+            records += len(rows.records)
+            size += len(rows.records) * (bound.record_bytes if bound is not None else 256.0)
+        key = None
+        if reading.identity is not None:
+            key = hashlib.blake2b(
+                reading.identity, key=self._seen_key, digest_size=SEEN_KEY_BYTES
+            ).digest()
+        clock = self._clock
+        lane.journal.submit(
+            Pending(
+                reading,
+                driver,
+                self._driver_id(driver),
+                clock.now_us(),
+                clock.monotonic_us(),
+                int(clock.mark().source),
+                records,
+                future,
+                size,
+                key,
+            )
+        )
+        return future
+
+    async def _submit_both(self, vault: Lane, reading: Reading, driver: str) -> None:
+        """A message over both files: the vault first, so that a watermark never runs ahead of it."""
+        inside: list[Rows] = []
+        outside: list[Rows] = []
+        for rows in reading.rows:
+            (inside if rows.resource in self._in_vault else outside).append(rows)
+        await self._submit(
+            vault,
+            Reading(
+                rows=inside,
+                identity=reading.identity,
+                urgent=reading.urgent,
+                promise=reading.promise,
+            ),
+            driver,
+        )
+        await self._submit(
+            self._main,
+            Reading(
+                rows=outside,
+                identity=reading.identity,
+                watermarks=reading.watermarks,
+                rejected=reading.rejected,
+                urgent=reading.urgent,
+                promise=reading.promise,
+                ack=reading.ack,
+            ),
+            driver,
+        )
+
+    def _driver_id(self, driver: str) -> int:
+        number = self._drivers.get(driver)
+        if number is None:
+            digest = hashlib.blake2b(driver.encode(), digest_size=8).digest()
+            number = self._drivers[driver] = int.from_bytes(digest, "big") >> 1
+        return number

@@ -1,0 +1,135 @@
+"""What was refused at the door: a bad record never blocks, and is never dropped without a count.
+
+Rows are sealed under a key derived from the root key. At most 5 % of the budget; above it a row per
+driver and reason keeps a count and a running hash, and a gap note tells the hub.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from agent.ports import Randomness
+from agent.rest import RootKey, lock, unlock
+from protocol.records import Record
+
+SHARE_OF_BUDGET: Final = 0.05
+RAW_BYTES_MAX: Final = 64 * 1024
+
+_FULL_SUFFIX: Final = "+full"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Records or a raw message that were refused for one reason."""
+
+    driver: str
+    reason: str  # message key, e.g. "range"
+    count: int
+    plain: bytes  # msgpack of the records, or the device's bytes
+    resource: str = ""  # local name where it is known
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRow:
+    """One quarantined item as a technician sees it."""
+
+    id: int
+    driver: str
+    reason: str
+    at_us: int
+    count: int
+    plain: bytes | None  # None where only count and hash were kept
+
+
+def refused_records(
+    driver: str, resource: str, reason: str, records: Sequence[Record]
+) -> Refused:
+    """Records that did not fit their pack, for the quarantine."""
+    plain = msgspec.msgpack.encode([resource, list(records)], enc_hook=repr)
+    return Refused(driver, reason, len(records), plain[:RAW_BYTES_MAX], resource)
+
+
+class Quarantine:
+    """The table `quarantine` of one file. `put` runs inside the commit of the good records."""
+
+    def __init__(self, root: RootKey, random: Randomness, *, budget_bytes: int) -> None:
+        self._key = root.derive(b"quarantine")
+        self._random = random
+        self._bytes_max = int(budget_bytes * SHARE_OF_BUDGET)
+
+    def put(self, connection: sqlite3.Connection, rows: Sequence[Refused], at_us: int) -> int:
+        """Store refused items. Returns how many records went by count and hash only."""
+        used = used_bytes(connection)
+        before, uncounted = used, 0
+        for row in rows:
+            sealed = lock(self._key, row.driver.encode(), row.plain, self._random)
+            if used + len(sealed) > self._bytes_max:
+                self._count(connection, row, at_us)
+                uncounted += row.count
+                continue
+            used += len(sealed)
+            connection.execute(
+                "INSERT INTO quarantine(driver, reason, at, n, body) VALUES(?, ?, ?, ?, ?)",
+                (row.driver, row.reason, at_us, row.count, sealed),
+            )
+        if used != before:
+            set_used_bytes(connection, used)
+        return uncounted
+
+    def _count(self, connection: sqlite3.Connection, row: Refused, at_us: int) -> None:
+        reason = row.reason + _FULL_SUFFIX
+        found = connection.execute(
+            "SELECT id, body FROM quarantine WHERE driver = ? AND reason = ? LIMIT 1",
+            (row.driver, reason),
+        ).fetchone()
+        state = hashlib.blake2b((found[1] if found else b"") + row.plain, digest_size=32).digest()
+        if found is None:
+            connection.execute(
+                "INSERT INTO quarantine(driver, reason, at, n, body) VALUES(?, ?, ?, ?, ?)",
+                (row.driver, reason, at_us, row.count, state),
+            )
+        else:
+            connection.execute(
+                "UPDATE quarantine SET n = n + ?, at = ?, body = ? WHERE id = ?",
+                (row.count, at_us, state, found[0]),
+            )
+
+    def rows(
+        self, connection: sqlite3.Connection, *, after: int = 0, limit: int = 100
+    ) -> list[QuarantineRow]:
+        """Quarantined items in order, opened. Raises DecodeError for a damaged one."""
+        found = connection.execute(
+            "SELECT id, driver, reason, at, n, body FROM quarantine WHERE id > ? ORDER BY id"
+            " LIMIT ?",
+            (after, limit),
+        ).fetchall()
+        return [QuarantineRow(r[0], r[1], r[2], r[3], r[4], self._plain(r)) for r in found]
+
+    def _plain(self, row: tuple[int, str, str, int, int, bytes]) -> bytes | None:
+        if row[2].endswith(_FULL_SUFFIX):
+            return None
+        return unlock(self._key, row[1].encode(), row[5])
+
+    def remove(self, connection: sqlite3.Connection, row_id: int) -> None:
+        """Take an item out, because a person replayed or gave it up."""
+        found = connection.execute(
+            "SELECT length(body) FROM quarantine WHERE id = ?", (row_id,)
+        ).fetchone()
+        if found is not None:
+            connection.execute("DELETE FROM quarantine WHERE id = ?", (row_id,))
+            set_used_bytes(connection, max(0, used_bytes(connection) - int(found[0])))
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Bytes that quarantined bodies take; kept beside them, so that nobody has to add them up."""
+    row = connection.execute("SELECT v FROM meta WHERE k = 'quarantine_bytes'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def set_used_bytes(connection: sqlite3.Connection, size: int) -> None:
+    """Write the total that `used_bytes` reads."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES('quarantine_bytes', ?)", (size,))

@@ -1,0 +1,112 @@
+"""The agent's file: schema, pragmas, states. `user_version` is additive: release N - 1 opens N's.
+
+Tables are created in this order in an empty file, so that their root pages are known to salvage.
+"""
+
+import sqlite3
+from enum import IntEnum
+from typing import Final
+
+VERSION: Final = 1
+PAGE_BYTES: Final = 4096
+WAL_LIMIT_BYTES: Final = 4 << 20
+AUTOCHECKPOINT_PAGES: Final = 1000
+APPLICATION_ID: Final = 0x534D5350  # "SMSP"
+
+
+class BodyState(IntEnum):
+    """Where a segment's body stands on its way."""
+
+    DUE = 0  # to be sent
+    HELD = 1  # waits until the owner is confirmed
+    GRACE = 2  # receipted; kept until the hub's backup has it
+    BAD = 3  # refused for good, or damaged: the chain goes on without it, the bytes stay
+    KEPT = 4  # in the vault: never leaves
+
+
+class StreamState(IntEnum):
+    """Whether a stream may still grow."""
+
+    LIVE = 0
+    WAITING = 1  # after damage: heads are compared with the hub before anything is sealed
+    ENDED = 2  # followed by another stream
+
+
+class OutboxState(IntEnum):
+    """Where an object of the agent's own stands on its way."""
+
+    DUE = 0
+    SENT = 1  # receipted; kept until the hub's backup has it
+    HELD = 2  # waits until the owner is confirmed
+    REFUSED = 3  # the hub said no for good; kept for the technician
+
+
+TABLES: Final[tuple[str, ...]] = (
+    "CREATE TABLE meta(k TEXT PRIMARY KEY, v BLOB) WITHOUT ROWID",
+    "CREATE TABLE run(id BLOB PRIMARY KEY, boot BLOB, started_at INT, journal_key BLOB,"
+    " clock_offset INT, clock_error INT)",
+    # rows below sealed_row are in segments; the counters are totals of this stream
+    "CREATE TABLE stream(id BLOB PRIMARY KEY, resource BLOB, next_seq INT, head BLOB,"
+    " next_row INT, acked_seq INT, state INT, sealed_row INT, continues BLOB, resume BLOB,"
+    " records INT, duplicates INT, maybe_repeat INT, quarantined INT, accepted INT, lost INT,"
+    " due_n INT, due_bytes INT, grace_n INT, grace_bytes INT)",
+    "CREATE TABLE journal(id INTEGER PRIMARY KEY AUTOINCREMENT, stream BLOB, run BLOB,"
+    " first_row INT, n INT, boot_ns INT, wall_us INT, clock INT, body BLOB)",
+    "CREATE TABLE watermark(driver TEXT, source BLOB, value BLOB,"
+    " PRIMARY KEY(driver, source)) WITHOUT ROWID",
+    "CREATE TABLE seen(driver INT, key BLOB, at INT, PRIMARY KEY(driver, key)) WITHOUT ROWID",
+    "CREATE TABLE epoch_key(commitment BLOB PRIMARY KEY, resource BLOB, epoch INT, grp INT,"
+    " wrapped BLOB, from_us INT, to_us INT, wrap_sent INT, open INT, stream BLOB, last_seq INT,"
+    " used_at INT)",
+    "CREATE TABLE chain(stream BLOB, seq INT, id BLOB, header BLOB, signature BLOB, leaf INT,"
+    " PRIMARY KEY(stream, seq)) WITHOUT ROWID",
+    "CREATE TABLE body(id INTEGER PRIMARY KEY, stream BLOB, seq INT, state INT, size INT,"
+    " n INT, digest BLOB, at INT, data BLOB, UNIQUE(stream, seq))",
+    "CREATE TABLE outbox(id INTEGER PRIMARY KEY, kind TEXT, state INT, object BLOB, leaf INT,"
+    " body INT, data BLOB)",
+    "CREATE TABLE quarantine(id INTEGER PRIMARY KEY, driver TEXT, reason TEXT, at INT, n INT,"
+    " body BLOB)",
+    # beyond edge-storage.md §3: registrations in force, and what an unsynchronised clock stamped
+    "CREATE TABLE resource(id BLOB PRIMARY KEY, local TEXT, version INT, entry BLOB, hash BLOB,"
+    " grade INT, epoch INT, decision INT, data BLOB)",
+    "CREATE TABLE unsynced(stream BLOB, boot BLOB, base_us INT, from_seq INT, to_seq INT,"
+    " PRIMARY KEY(stream, boot, base_us)) WITHOUT ROWID",
+    "CREATE TABLE receipt_day(stream BLOB, day INT, from_seq INT, to_seq INT, from_leaf INT,"
+    " to_leaf INT, PRIMARY KEY(stream, day)) WITHOUT ROWID",
+    "CREATE INDEX body_due ON body(id) WHERE state = 0",
+    "CREATE INDEX body_grace ON body(id) WHERE state = 2",
+    "CREATE INDEX outbox_due ON outbox(id) WHERE state = 0",
+    "CREATE INDEX seen_at ON seen(at)",
+)
+
+
+def prepare(connection: sqlite3.Connection, *, max_pages: int) -> None:
+    """Set the pragmas of one connection. The file may be empty; nothing is written but its head."""
+    for pragma in (
+        f"page_size = {PAGE_BYTES}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}",
+        f"journal_size_limit = {WAL_LIMIT_BYTES}",
+        "cache_size = -2000",
+        "mmap_size = 0",
+        "temp_store = MEMORY",
+        "foreign_keys = ON",
+        f"max_page_count = {max_pages}",
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables, inside the caller's transaction."""
+    for statement in TABLES:
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES('commit', 0)")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The file's schema version; 0 for an empty file."""
+    row = connection.execute("PRAGMA user_version").fetchone()
+    return int(row[0])

@@ -1,0 +1,351 @@
+"""Journal rows become a sealed, signed, linked segment (数据段) and leave the journal: one transaction.
+
+When a segment closes (protocol.md §Segment): 1,000 records (up to 10,000 where a backlog is being
+sealed), 1 MiB, or age: 60 s, 1 s for the first segment of a stream after a start, 2 s while somebody
+watches, at once for an urgent record; and when `rows` is full. The hub's absence stops nothing here.
+Building runs on a thread of its own, so that commits go on; only reading and writing is the file's.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+
+from agent.building import BATCH_BYTES_MAX, Built, Opened, Piece, build, pieces
+from agent.database import Database
+from agent.disk import DiskLevel
+from agent.epochs import Epoch, Epochs
+from agent.groups import place_of
+from agent.ports import Clock, Identity, Randomness
+from agent.register import NONCE_BYTES, queue_object
+from agent.resources import Bound, JournalRow, Stream
+from agent.rest import unlock
+from agent.runs import Runs
+from agent.schema import BodyState, StreamState
+from agent.segments import insert_segment
+from protocol.errors import Code, DecodeError, UnavailableError
+from protocol.notes import Gap, make_gap
+
+BACKLOG_RECORDS_MAX: Final = 10_000  # of one segment while a backlog is being sealed
+BACKLOG_BODIES: Final = 64  # bodies that wait for the hub: it is away, so segments may be larger
+FRESH_AGE_S: Final = 1.0  # first segment of a stream after a start
+RETRY_S: Final = 1.0  # after a full disk
+
+
+class Sealer:
+    """The only writer of chains. One stream at a time, oldest due first."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        bounds: Mapping[str, Bound],
+        runs: Runs,
+        epochs: Epochs,
+        identity: Identity,
+        clock: Clock,
+        random: Randomness,
+        grew: asyncio.Event,
+        records: int,
+        age_s: float,
+        live_age_s: float,
+        body_state: BodyState,
+    ) -> None:
+        self.identity = identity
+        self.age_s = age_s
+        self.live: dict[str, int] = {}  # local name -> monotonic µs until which it is watched
+        self.sealed = asyncio.Event()  # set after each seal: the spool has more
+        self.due_bodies = 0  # kept by the spool
+        self.segments = 0
+        self._database = database
+        self._bounds = bounds
+        self._runs = runs
+        self._epochs = epochs
+        self._clock = clock
+        self._random = random
+        self._grew = grew
+        self._records = records
+        self._live_age_s = live_age_s
+        self._body_state = body_state
+        self._gate = asyncio.Lock()  # held while a chain is changed: fork and recovery take it too
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sealer")
+        self._stopping = False
+
+    @property
+    def gate(self) -> asyncio.Lock:
+        """Whoever changes a stream holds this; sealing waits."""
+        return self._gate
+
+    async def run(self) -> None:
+        """Seal what is due until `stop`. Raises FatalError."""
+        while not self._stopping:
+            self._grew.clear()
+            try:
+                while not self._stopping and await self.seal_due():
+                    pass
+            except UnavailableError:
+                await asyncio.sleep(RETRY_S)
+                continue
+            wait_s = self._wait_s()
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._grew.wait()
+            except TimeoutError:
+                pass
+
+    def stop(self) -> None:
+        """Let `run` end after the segment that is being sealed; the rest stays in the journal."""
+        self._stopping = True
+        self._grew.set()
+
+    def close(self) -> None:
+        """End the building thread."""
+        self._thread.shutdown(wait=True)
+
+    async def seal_due(self, *, force: bool = False) -> int:
+        """Seal one run of rows of every stream that is due; how many segments that made."""
+        made = 0
+        for bound in self._streams():
+            if self._database.level >= DiskLevel.FULL:
+                break
+            if force or self._is_due(bound):
+                async with self._gate:
+                    made += await self._seal(bound)
+        return made
+
+    def _streams(self) -> list[Bound]:
+        return [
+            bound
+            for bound in self._bounds.values()
+            if bound.stream is not None
+            and bound.stream.rows
+            and bound.stream.state is StreamState.LIVE
+        ]
+
+    def _is_due(self, bound: Bound) -> bool:
+        stream = bound.stream
+        if stream is None or not stream.rows or stream.state is not StreamState.LIVE:
+            return False
+        size = stream.waiting * bound.record_bytes
+        if stream.is_urgent or size >= BATCH_BYTES_MAX or stream.waiting >= self._target(stream):
+            return True
+        return self._due_at_us(bound, stream) <= self._clock.monotonic_us()
+
+    def _target(self, stream: Stream) -> int:
+        """Records at which a segment closes: more while the hub is away or sealing is behind."""
+        if self._records >= BACKLOG_RECORDS_MAX or self.due_bodies < BACKLOG_BODIES:
+            return self._records
+        return BACKLOG_RECORDS_MAX
+
+    def _due_at_us(self, bound: Bound, stream: Stream) -> int:
+        now_us = self._clock.monotonic_us()
+        age_s = bound.settings.segment_age_s or self.age_s
+        if stream.is_fresh:
+            age_s = min(age_s, FRESH_AGE_S)
+        if self.live.get(bound.local, 0) > now_us:
+            age_s = min(age_s, self._live_age_s)
+        return (now_us if stream.oldest_us is None else stream.oldest_us) + int(age_s * 1e6)
+
+    def _wait_s(self) -> float | None:
+        now_us = self._clock.monotonic_us()
+        due = [
+            self._due_at_us(bound, bound.stream) for bound in self._streams() if bound.stream
+        ]
+        return max(0.0, (min(due) - now_us) / 1e6) if due else None
+
+    # --- one run of rows ----------------------------------------------------------------------------
+
+    async def _seal(self, bound: Bound) -> int:
+        stream = bound.stream
+        if stream is None or not stream.rows:
+            return 0
+        most = self._records
+        if stream.waiting >= 2 * self._records or self.due_bodies >= BACKLOG_BODIES:
+            most = BACKLOG_RECORDS_MAX
+        rows = _run_of(stream, most, bound.record_bytes)
+        opened, damaged = await self._read(bound, stream, rows)
+        cut = await self._cut(bound, opened)
+        built = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._build, bound, stream, cut
+        )
+        await self._write(bound, stream, rows, built, damaged)
+        return len(built)
+
+    async def _read(
+        self, bound: Bound, stream: Stream, rows: Sequence[JournalRow]
+    ) -> tuple[list[Opened], list[JournalRow]]:
+        first, last = rows[0].id, rows[-1].id
+        wanted = {row.id: row for row in rows}
+
+        def work(connection: sqlite3.Connection) -> tuple[list[Opened], list[JournalRow]]:
+            found = connection.execute(
+                "SELECT id, body FROM journal WHERE id BETWEEN ? AND ? AND stream = ? ORDER BY id",
+                (first, last, stream.id),
+            )
+            opened: list[Opened] = []
+            for row_id, body in found:
+                row = wanted.pop(row_id, None)
+                if row is None:
+                    continue
+                key = self._runs.key(connection, row.run)
+                place = place_of(stream, row.run, row.first_row, row.count)
+                try:
+                    if key is None:
+                        raise DecodeError(Code.STORAGE_DAMAGED, field="journal key")
+                    opened.append(Opened(row, unlock(key, place, body)))
+                except DecodeError:
+                    wanted[row_id] = row
+            return opened, sorted(wanted.values(), key=lambda row: row.first_row)
+
+        return await self._database.read(work)
+
+    async def _cut(self, bound: Bound, opened: Sequence[Opened]) -> list[tuple[Piece, Epoch | None]]:
+        """Cut rows into runs of one epoch and one clock; make the epochs that are missing."""
+        interval = self._epochs.interval(bound) if bound.is_sealed else None
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._thread, pieces, opened, interval, self._epochs.epoch_us
+        )
+        cut: list[tuple[Piece, Epoch | None]] = []
+        for piece in found:
+            epoch = None
+            if bound.is_sealed:
+                epoch = self._epochs.choose(bound, piece.event_us)
+                if epoch is None:
+                    epoch = await self._epochs.make(bound, piece.event_us)
+            cut += [(part, epoch) for part in piece.within_bounds()]
+        return cut
+
+    def _build(
+        self, bound: Bound, stream: Stream, cut: Sequence[tuple[Piece, Epoch | None]]
+    ) -> list[Built]:
+        return build(
+            bound,
+            stream,
+            cut,
+            identity=self.identity,
+            mark=self._clock.mark(),
+            boot_us=self._clock.monotonic_us(),
+            now_us=self._clock.now_us(),
+            random=self._random,
+        )
+
+    async def _write(
+        self,
+        bound: Bound,
+        stream: Stream,
+        rows: Sequence[JournalRow],
+        built: Sequence[Built],
+        damaged: Sequence[JournalRow],
+    ) -> None:
+        sealed_row = rows[-1].first_row + rows[-1].count
+        ids = [(row.id,) for row in rows]
+        state = self._state_of(bound)
+        at_us = self._clock.now_us()
+        boot = self._runs.boot
+
+        def work(connection: sqlite3.Connection) -> None:
+            for made in built:
+                insert_segment(connection, made.segment, state=state, at_us=at_us)
+                if made.unsynced_base_us is not None:
+                    _remember_unsynced(
+                        connection, stream, boot, made.unsynced_base_us, made.segment.header.seq
+                    )
+                if made.epoch is not None:
+                    connection.execute(
+                        "UPDATE epoch_key SET stream = ?, last_seq = ?, used_at = ?"
+                        " WHERE resource = ? AND epoch = ?",
+                        (stream.id, made.segment.header.seq, at_us, bound.id, made.epoch),
+                    )
+            connection.executemany("DELETE FROM journal WHERE id = ?", ids)
+            next_seq = stream.next_seq + len(built)
+            head = built[-1].segment.id if built else stream.head
+            size = sum(len(made.segment.raw) for made in built)
+            due = state is BodyState.DUE or state is BodyState.HELD
+            connection.execute(
+                "UPDATE stream SET next_seq = ?, head = ?, sealed_row = ?, due_n = due_n + ?,"
+                " due_bytes = due_bytes + ?, lost = lost + ? WHERE id = ?",
+                (
+                    next_seq, head, sealed_row, len(built) if due else 0, size if due else 0,
+                    sum(row.count for row in damaged), stream.id,
+                ),
+            )  # fmt: skip
+            for row in damaged:
+                self._note_damage(connection, bound, stream, row)
+
+        def then(_: None) -> None:
+            for row in rows:
+                if stream.rows and stream.rows[0].id == row.id:
+                    stream.rows.popleft()
+            stream.sealed_row = sealed_row
+            stream.next_seq += len(built)
+            stream.continues = None if built else stream.continues
+            stream.is_fresh = stream.is_fresh and not built
+            stream.is_urgent = False
+            stream.oldest_us = stream.rows[0].boot_us if stream.rows else None
+            if built:
+                stream.head = built[-1].segment.id
+            bound.counters.sealed += sum(made.segment.header.count for made in built)
+            bound.counters.lost += sum(row.count for row in damaged)
+            self.segments += len(built)
+            self.due_bodies += len(built)
+            self.sealed.set()
+
+        await self._database.write("seal", work, then=then)
+
+    def _state_of(self, bound: Bound) -> BodyState:
+        if self._body_state is BodyState.KEPT or not bound.is_sealed:
+            return self._body_state
+        is_confirmed = self.identity.owner is not None and self.identity.owner_confirmed
+        return BodyState.DUE if is_confirmed else BodyState.HELD
+
+    def _note_damage(
+        self, connection: sqlite3.Connection, bound: Bound, stream: Stream, row: JournalRow
+    ) -> None:
+        gap = Gap(
+            resource=bound.id,
+            stream=stream.id,
+            unit="row",
+            first=row.first_row,
+            last=row.first_row + row.count - 1,
+            count=row.count,
+            reason="journal damaged",
+            nonce=self._random(NONCE_BYTES),
+        )
+        queue_object(connection, make_gap(gap, self.identity.signing))
+
+
+def _run_of(stream: Stream, most: int, record_bytes: float) -> list[JournalRow]:
+    """The oldest rows, until the record or byte target is reached; at least one."""
+    rows: list[JournalRow] = []
+    records = 0
+    for row in stream.rows:
+        if rows and (
+            records + row.count > BACKLOG_RECORDS_MAX
+            or (records + row.count) * record_bytes > BATCH_BYTES_MAX
+        ):
+            break
+        rows.append(row)
+        records += row.count
+        if records >= most:
+            break
+    return rows
+
+
+def _remember_unsynced(
+    connection: sqlite3.Connection, stream: Stream, boot: bytes, base_us: int, seq: int
+) -> None:
+    """This segment's times come from a clock nobody had set: one correction will say what they mean."""
+    connection.execute(
+        "INSERT INTO unsynced VALUES(?, ?, ?, ?, ?) ON CONFLICT(stream, boot, base_us)"
+        " DO UPDATE SET to_seq = excluded.to_seq",
+        (stream.id, boot, base_us, seq, seq),
+    )
+
+
+def continues_of(stream: Stream, reason: str) -> bytes:
+    """What a stream that follows `stream` says of it, as msgpack."""
+    seq = max(0, stream.next_seq - 1)
+    return msgspec.msgpack.encode([stream.id, seq, stream.head, reason])

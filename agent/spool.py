@@ -1,0 +1,340 @@
+"""The second durable queue: what is signed and waits for the hub's verified receipt.
+
+`next_items` gives the next batch, objects before segments, segments in the order of their sealing;
+`apply` takes a verified `Outcome` and moves everything that it proves in one transaction. Nothing
+else lets go of a body: a verdict without a proven leaf changes nothing here (protocol.md, law c).
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from agent.database import Database
+from agent.ports import Clock
+from agent.schema import BodyState, OutboxState
+from agent.segments import digest_of
+from protocol.checkpoint import Checkpoint
+from protocol.leaf import State
+from protocol.messages import (
+    EvidenceItem,
+    HeaderItem,
+    Item,
+    Later,
+    ObjectItem,
+    SegmentItem,
+)
+from protocol.sync import HubIdentity, ItemResult, Outcome
+
+ITEM_OVERHEAD_BYTES: Final = 16  # of one item in a batch
+BATCH_OVERHEAD_BYTES: Final = 1_024
+ORDER_SLACK: Final = 64  # header-only items looked at beside the bodies
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Where an item of a batch stands in the file."""
+
+    kind: str  # "object", "header", "body", "evidence"
+    row: int  # id in outbox or body; 0 for evidence
+    stream: bytes = b""
+    seq: int = -1
+    size: int = 0
+    records: int = 0
+    body: int = 0  # of a header-only item: the row of its body
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolItem:
+    """One item of a batch, and where its outcome goes."""
+
+    ref: Ref
+    item: Item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolStats:
+    """What waits, in the words of `status`."""
+
+    due: int  # segments
+    due_bytes: int
+    objects: int
+    grace: int
+    grace_bytes: int
+    oldest_due_us: int | None  # wall time at which the oldest waiting segment was sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What an outcome left to be done after its receipts were recorded."""
+
+    accepted: int
+    refused: list[tuple[Ref, ItemResult]]
+    forked: list[tuple[Ref, ItemResult]]
+    missing: list[tuple[Ref, ItemResult]]
+    damaged: list[Ref]
+
+
+class Spool:
+    """What is to be sent. The uplink is its only reader, and one batch is in flight at a time."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.wake = asyncio.Event()  # set when there may be something to send
+        self.damaged: list[Ref] = []  # bodies whose bytes changed on disk, found while reading
+        self.checkpoint: Checkpoint | None = None
+        self.backed_up_to = 0
+        self.last_receipt_us: int | None = None  # wall time
+        self.on_receipt: Callable[[Sequence[tuple[bytes, int]]], None] = lambda _accepted: None
+        self._database = database
+        self._clock = clock
+        self._evidence: list[EvidenceItem] = []
+        self._not_before: dict[bytes, int] = {}  # stream -> monotonic µs: `later`
+
+    def ask(self, item: EvidenceItem) -> None:
+        """Put a question for the next page of evidence into the next batch."""
+        self._evidence.append(item)
+        self.wake.set()
+
+    async def next_items(self, bytes_max: int, items_max: int) -> list[SpoolItem]:
+        """The next batch within its bounds; empty if nothing is to be sent now."""
+        now_us = self._clock.monotonic_us()
+        waiting = {stream for stream, until in self._not_before.items() if until > now_us}
+        evidence, self._evidence = self._evidence, []
+        found = [SpoolItem(Ref("evidence", 0, item.stream), item) for item in evidence]
+
+        def work(connection: sqlite3.Connection) -> tuple[list[SpoolItem], list[Ref]]:
+            room = _Room(bytes_max - BATCH_OVERHEAD_BYTES, items_max - len(found))
+            objects = list(_objects(connection, room))
+            headers = _headers(connection)
+            bodies, damaged = _bodies(connection, room, headers, waiting)
+            return objects + bodies, damaged
+
+        items, damaged = await self._database.read(work)
+        if damaged:
+            self.damaged += damaged
+        return found + items
+
+    async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> Received:
+        """Record everything that a verified outcome proves, in one transaction `receipt`."""
+        results = list(zip((item.ref for item in items), outcome.items, strict=False))
+        accepted = [(ref, result) for ref, result in results if result.accepted]
+        received = _sorted(results, len(accepted))
+        self._hold(results)
+        now_us = self._clock.now_us()
+
+        def work(connection: sqlite3.Connection) -> list[tuple[bytes, int]]:
+            moved = _record(connection, accepted)
+            if outcome.checkpoint is not None:
+                put(connection, "checkpoint", outcome.checkpoint.text.encode())
+            put(connection, "hub", msgspec.msgpack.encode(outcome.hub))
+            put(connection, "backed_up_to", outcome.backed_up_to)
+            put(connection, "time_floor", outcome.time_us)
+            return moved
+
+        def then(moved: list[tuple[bytes, int]]) -> None:
+            self.checkpoint = outcome.checkpoint
+            self.backed_up_to = outcome.backed_up_to
+            if accepted:
+                self.last_receipt_us = now_us
+            self.on_receipt(moved)
+
+        await self._database.write("receipt", work, then=then)
+        return received
+
+    def _hold(self, results: Sequence[tuple[Ref, ItemResult]]) -> None:
+        now_us = self._clock.monotonic_us()
+        for ref, result in results:
+            if isinstance(result.verdict, Later) and ref.stream:
+                self._not_before[ref.stream] = now_us + result.verdict.seconds * 1_000_000
+            elif ref.stream:
+                self._not_before.pop(ref.stream, None)
+
+    def hold(self, stream: bytes, seconds: float) -> None:
+        """Send nothing of a stream for a while."""
+        self._not_before[stream] = self._clock.monotonic_us() + int(seconds * 1e6)
+
+    async def stats(self) -> SpoolStats:
+        """What waits and what is kept; O(1) in the spool's size."""
+
+        def work(connection: sqlite3.Connection) -> SpoolStats:
+            totals = connection.execute(
+                "SELECT coalesce(sum(due_n), 0), coalesce(sum(due_bytes), 0),"
+                " coalesce(sum(grace_n), 0), coalesce(sum(grace_bytes), 0) FROM stream"
+            ).fetchone()
+            objects = connection.execute("SELECT count(*) FROM outbox WHERE state = 0").fetchone()
+            oldest = connection.execute(
+                "SELECT at FROM body WHERE state = 0 ORDER BY id LIMIT 1"
+            ).fetchone()
+            return SpoolStats(
+                due=totals[0],
+                due_bytes=totals[1],
+                objects=objects[0],
+                grace=totals[2],
+                grace_bytes=totals[3],
+                oldest_due_us=oldest[0] if oldest else None,
+            )
+
+        return await self._database.read(work)
+
+    async def stored_hub(self) -> HubIdentity | None:
+        """The hub as last verified (its generation may have moved since enrolment)."""
+        raw = await self._database.read(lambda connection: get(connection, "hub"))
+        if not isinstance(raw, bytes):
+            return None
+        return msgspec.msgpack.decode(raw, type=HubIdentity)
+
+
+@dataclass(slots=True)
+class _Room:
+    """What still fits into a batch."""
+
+    bytes: int
+    items: int
+
+    def take(self, size: int) -> bool:
+        size += ITEM_OVERHEAD_BYTES
+        if self.items <= 0 or self.bytes < size:
+            return False
+        self.items -= 1
+        self.bytes -= size
+        return True
+
+
+def _objects(connection: sqlite3.Connection, room: _Room) -> list[SpoolItem]:
+    found: list[SpoolItem] = []
+    cursor = connection.execute(
+        "SELECT id, data FROM outbox WHERE state = 0 AND body IS NULL ORDER BY id"
+    )
+    for row_id, data in cursor:
+        if not room.take(len(data)):
+            room.items = 0  # order is kept: nothing overtakes an object
+            break
+        found.append(SpoolItem(Ref("object", row_id, size=len(data)), ObjectItem(data)))
+    cursor.close()
+    return found
+
+
+def _headers(connection: sqlite3.Connection) -> list[tuple[int, SpoolItem]]:
+    """Header-only items by the row of their body, so that they keep their place in the chain."""
+    rows = connection.execute(
+        "SELECT o.id, o.object, o.data, b.id, b.stream, b.seq, b.n FROM outbox o"
+        " LEFT JOIN body b ON b.id = o.body"
+        " WHERE o.state = 0 AND o.body IS NOT NULL ORDER BY o.body LIMIT ?",
+        (ORDER_SLACK,),
+    ).fetchall()
+    return [
+        (
+            body or 0,
+            SpoolItem(
+                Ref("header", row, stream or b"", -1 if seq is None else seq, body=body or 0),
+                HeaderItem(data, bytes(reason).decode()),
+            ),
+        )
+        for row, reason, data, body, stream, seq, _ in rows
+    ]
+
+
+def _bodies(
+    connection: sqlite3.Connection,
+    room: _Room,
+    headers: list[tuple[int, SpoolItem]],
+    waiting: set[bytes],
+) -> tuple[list[SpoolItem], list[Ref]]:
+    found: list[SpoolItem] = []
+    damaged: list[Ref] = []
+    broken: set[bytes] = set(waiting)  # streams of which nothing more goes into this batch
+    cursor = connection.execute(
+        "SELECT id, stream, seq, size, n, digest, data FROM body WHERE state = 0 ORDER BY id"
+    )
+    at = 0
+    for row_id, stream, seq, size, records, digest, data in cursor:
+        while at < len(headers) and headers[at][0] < row_id:
+            if room.take(len(headers[at][1].item.raw)):  # type: ignore[union-attr]  # HeaderItem
+                found.append(headers[at][1])
+            at += 1
+        if stream in broken:
+            continue
+        ref = Ref("body", row_id, stream, seq, size, records)
+        if digest_of(data) != digest:
+            damaged.append(ref)
+            broken.add(stream)
+            continue
+        if not room.take(size):
+            break
+        found.append(SpoolItem(ref, SegmentItem(data)))
+    cursor.close()
+    for _, item in headers[at:]:
+        if room.take(len(item.item.raw)):  # type: ignore[union-attr]  # HeaderItem
+            found.append(item)
+    return found, damaged
+
+
+def _sorted(results: Sequence[tuple[Ref, ItemResult]], accepted: int) -> Received:
+    from protocol.messages import Fork, Missing, Overlap, Refused, UnknownResource
+
+    def of(*kinds: type) -> list[tuple[Ref, ItemResult]]:
+        return [(ref, result) for ref, result in results if isinstance(result.verdict, kinds)]
+
+    return Received(
+        accepted, of(Refused), of(Fork, Overlap), of(Missing, UnknownResource), []
+    )
+
+
+def _record(
+    connection: sqlite3.Connection, accepted: Sequence[tuple[Ref, ItemResult]]
+) -> list[tuple[bytes, int]]:
+    """Move what is proven. Returns resource and records of each newly accepted segment."""
+    moved: list[tuple[bytes, int]] = []
+    for ref, result in accepted:
+        if ref.kind == "object":
+            connection.execute(
+                "UPDATE outbox SET state = ?, leaf = ? WHERE id = ?",
+                (int(OutboxState.SENT), result.leaf, ref.row),
+            )
+            continue
+        if ref.kind == "header":
+            connection.execute("DELETE FROM outbox WHERE id = ?", (ref.row,))
+        if result.state is State.BODY:
+            moved += _to_grace(connection, ref)
+        connection.execute(
+            "UPDATE chain SET leaf = ? WHERE stream = ? AND seq = ?",
+            (result.leaf, ref.stream, ref.seq),
+        )
+        connection.execute(
+            "UPDATE stream SET acked_seq = max(acked_seq, ?) WHERE id = ?", (ref.seq, ref.stream)
+        )
+    return moved
+
+
+def _to_grace(connection: sqlite3.Connection, ref: Ref) -> list[tuple[bytes, int]]:
+    row = ref.row if ref.kind == "body" else ref.body
+    before = connection.execute("SELECT state, size, n FROM body WHERE id = ?", (row,)).fetchone()
+    if before is None or before[0] in {BodyState.GRACE, BodyState.KEPT}:
+        return []
+    state, size, records = before
+    connection.execute("UPDATE body SET state = ? WHERE id = ?", (int(BodyState.GRACE), row))
+    was_due = state in {BodyState.DUE, BodyState.HELD}
+    connection.execute(
+        "UPDATE stream SET due_n = due_n - ?, due_bytes = due_bytes - ?, grace_n = grace_n + 1,"
+        " grace_bytes = grace_bytes + ?, accepted = accepted + ? WHERE id = ?",
+        (int(was_due), size if was_due else 0, size, records, ref.stream),
+    )
+    resource = connection.execute(
+        "SELECT resource FROM stream WHERE id = ?", (ref.stream,)
+    ).fetchone()
+    return [(resource[0], records)] if resource else []
+
+
+def put(connection: sqlite3.Connection, key: str, value: bytes | int) -> None:
+    """Write a small value into `meta`."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (key, value))
+
+
+def get(connection: sqlite3.Connection, key: str) -> bytes | int | None:
+    """Read a small value of `meta`; None if there is none."""
+    row = connection.execute("SELECT v FROM meta WHERE k = ?", (key,)).fetchone()
+    value: bytes | int | None = row[0] if row else None
+    return value
