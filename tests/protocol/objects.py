@@ -46,10 +46,42 @@ CLOCK = ClockReading(
 )
 
 FIELDS = (
-    Field(name="gate_no", zh="闸机", en="gate", type="string", length_max=32, grade=Grade(4), index=True),
-    Field(name="direction", zh="方向", en="direction", type="code", codes=("in", "out"), grade=Grade(4)),
-    Field(name="persons", zh="通过人数", en="persons", type="int", unit="人", minimum=1, maximum=999, grade=Grade(4)),
-    Field(name="ticket_ref", zh="票号", en="ticket", type="token", personal="personal", group="personal", grade=Grade(3)),
+    Field(
+        name="gate_no",
+        zh="闸机",
+        en="gate",
+        type="string",
+        length_max=32,
+        grade=Grade(4),
+        index=True,
+    ),
+    Field(
+        name="direction",
+        zh="方向",
+        en="direction",
+        type="code",
+        codes=("in", "out"),
+        grade=Grade(4),
+    ),
+    Field(
+        name="persons",
+        zh="通过人数",
+        en="persons",
+        type="int",
+        unit="人",
+        minimum=1,
+        maximum=999,
+        grade=Grade(4),
+    ),
+    Field(
+        name="ticket_ref",
+        zh="票号",
+        en="ticket",
+        type="token",
+        personal="personal",
+        group="personal",
+        grade=Grade(3),
+    ),
 )
 
 
@@ -168,8 +200,14 @@ def enrolled(request: Envelope, *, hub: SigningKey = HUB, **changes: object) -> 
 def gap(**changes: object) -> Gap:
     """A declared loss of seven rows."""
     made = Gap(
-        resource=RESOURCE, stream=STREAM, unit="row", first=10, last=16, count=7,
-        reason="disk-full", nonce=NONCE,
+        resource=RESOURCE,
+        stream=STREAM,
+        unit="row",
+        first=10,
+        last=16,
+        count=7,
+        reason="disk-full",
+        nonce=NONCE,
     )
     return structs.replace(made, **changes)
 

@@ -49,8 +49,14 @@ def test_msgpack_depth_of_eight_passes():
 
 @pytest.mark.parametrize(
     "claim",
-    [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdc\xff\xff" * 400, b"\xc6\xff\xff\xff\xff",
-     b"\xdb\xff\xff\xff\xff", b"\x91" + b"\xdd\x00\x0f\xff\xff" * 300],
+    [
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdc\xff\xff" * 400,
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\x91" + b"\xdd\x00\x0f\xff\xff" * 300,
+    ],
 )
 def test_msgpack_claimed_length_costs_nothing(claim):
     import tracemalloc
@@ -115,23 +121,28 @@ def every_object():
         "correction": (o.correction(), [AGENT], lambda e: open_note(e, agent)),
         "registration": (o.entry(), [AGENT], lambda e: open_registration(e, AGENT.public)),
         "principal": (
-            env.decode_payload(owner_principal(), Principal), [OWNER],
+            env.decode_payload(owner_principal(), Principal),
+            [OWNER],
             lambda e: open_principal(e, OWNER.principal),
         ),
         "wrap": (
-            env.decode_payload(wrapped(), Wrap), [AGENT],
+            env.decode_payload(wrapped(), Wrap),
+            [AGENT],
             lambda e: open_wrap(e, o.OWNER_SEALING, agent),
         ),
         "inbox": (
-            o.inbox_message(), [HUB],
+            o.inbox_message(),
+            [HUB],
             lambda e: open_inbox(e, hub, agent=AGENT.principal, applied=(1, 3), now_us=0),
         ),
         "enrolment": (
-            env.decode_payload(request, Enrolment), [AGENT, o.TOKEN.signing_key()],
+            env.decode_payload(request, Enrolment),
+            [AGENT, o.TOKEN.signing_key()],
             lambda e: open_enrolment(e.raw, token_key=tokens.get, hub=HUB.principal),
         ),
         "enrolled": (
-            o.enrolled(request).payload, [HUB],
+            o.enrolled(request).payload,
+            [HUB],
             lambda e: open_enrolled(
                 e.raw, hub=HUB.principal, request=request.object_id, agent=AGENT.principal
             ),
@@ -147,8 +158,12 @@ def owner_principal(**changes):
 
 def wrapped(**changes):
     given = dict(
-        recipient=OWNER.principal, recipient_sealing=o.OWNER_SEALING.public, maker=AGENT,
-        seen=None, nonce=o.NONCE, box_seed=bytes(32),
+        recipient=OWNER.principal,
+        recipient_sealing=o.OWNER_SEALING.public,
+        maker=AGENT,
+        seen=None,
+        nonce=o.NONCE,
+        box_seed=bytes(32),
     )
     return make_wrap(changes.pop("key", o.epoch_key()), **{**given, **changes})
 
@@ -242,8 +257,14 @@ def test_ed25519_small_order_key(point):
         with failing(Code.SIGNATURE_INVALID, VerifyError):
             verify(parse(forged), {kid: weak}.get)
     body = Principal(
-        principal=kid, kind="owner", signing_key=weak, sealing_key=o.OWNER_SEALING.public,
-        recovery_key=None, version=1, previous=None, nonce=o.NONCE,
+        principal=kid,
+        kind="owner",
+        signing_key=weak,
+        sealing_key=o.OWNER_SEALING.public,
+        recovery_key=None,
+        version=1,
+        previous=None,
+        nonce=o.NONCE,
     )
     forged = msgpack.packb([1, "principal", wire.encode(body), [[kid, weak + bytes(32)]]])
     with failing(Code.SIGNATURE_INVALID, VerifyError):
@@ -262,8 +283,11 @@ def test_signature_with_large_s_is_refused():
 
 
 def test_sealing_key_of_small_order_gets_no_box():
-    for point in (bytes(32), (1).to_bytes(32, "little"),
-                  bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")):
+    for point in (
+        bytes(32),
+        (1).to_bytes(32, "little"),
+        bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+    ):
         with failing(Code.WEAK_KEY, VerifyError):
             wrapped(recipient_sealing=point)
 
@@ -280,8 +304,9 @@ def test_enrolment_for_other_hub():
     request = o.enrolment()
     answer = o.enrolled(request, hub=STRANGER)
     with failing(Code.WRONG_HUB, VerifyError):
-        open_enrolled(answer.envelope.raw, hub=HUB.principal, request=request.object_id,
-                      agent=AGENT.principal)
+        open_enrolled(
+            answer.envelope.raw, hub=HUB.principal, request=request.object_id, agent=AGENT.principal
+        )
 
 
 def test_enrolment_answer_with_stolen_hub_id():
@@ -302,16 +327,25 @@ def test_enrolment_answer_with_stolen_hub_id():
 def test_enrolment_answer_replayed():
     first, second = o.enrolment(), o.enrolment(owner=STRANGER.principal)
     answer = o.enrolled(first).envelope.raw
-    opened = open_enrolled(answer, hub=HUB.principal, request=first.object_id,
-                           agent=AGENT.principal, record_hash=first.record_hash)
+    opened = open_enrolled(
+        answer,
+        hub=HUB.principal,
+        request=first.object_id,
+        agent=AGENT.principal,
+        record_hash=first.record_hash,
+    )
     assert opened.site == "lake"
     with failing(Code.ANSWER_FOR_OTHER_REQUEST, VerifyError):
         open_enrolled(answer, hub=HUB.principal, request=second.object_id, agent=AGENT.principal)
     # The hub's old answer with the new request's id, but the old leaf.
     patched = structs.replace(o.enrolled(first).payload, request=second.object_id)
     with failing(Code.PROOF_INVALID, VerifyError):
-        open_enrolled(make("enrolled", patched, HUB).raw, hub=HUB.principal,
-                      request=second.object_id, agent=AGENT.principal)
+        open_enrolled(
+            make("enrolled", patched, HUB).raw,
+            hub=HUB.principal,
+            request=second.object_id,
+            agent=AGENT.principal,
+        )
 
 
 def test_enrolment_answer_without_its_leaf_in_the_tree():
@@ -339,8 +373,9 @@ def test_enrolment_signatures_must_be_agent_then_token():
     tokens = {o.TOKEN.token_id: token_key.public}
     for keys in ((token_key, AGENT), (STRANGER, token_key), (AGENT, STRANGER)):
         with failing(Code.WRONG_SIGNER, VerifyError):
-            open_enrolment(signed("enrolment", body, *keys), token_key=tokens.get,
-                           hub=HUB.principal)
+            open_enrolment(
+                signed("enrolment", body, *keys), token_key=tokens.get, hub=HUB.principal
+            )
     with failing(Code.TOKEN_UNKNOWN, RefusedError):
         open_enrolment(o.enrolment().raw, token_key={}.get, hub=HUB.principal)
 
@@ -408,9 +443,7 @@ def test_wrap_for_wrong_grantee():
         open_wrap(make("wrap", moved, AGENT), o.STRANGER_SEALING, agent)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"resource": bytes(16)}, {"epoch": 20_575}, {"group": 0}]
-)
+@pytest.mark.parametrize("changes", [{"resource": bytes(16)}, {"epoch": 20_575}, {"group": 0}])
 def test_wrap_context_swapped(changes):
     moved = structs.replace(env.decode_payload(wrapped(), Wrap), **changes)
     with failing(Code.BINDING_MISMATCH, VerifyError):
@@ -510,7 +543,10 @@ def test_inbox_for_other_agent():
         open_inbox(message, hub, agent=AGENT.principal, applied=(1, 3), now_us=0)
     with failing(Code.UNKNOWN_KEY, VerifyError):
         open_inbox(
-            make_inbox(o.inbox_message(), STRANGER), hub, agent=AGENT.principal, applied=(1, 3),
+            make_inbox(o.inbox_message(), STRANGER),
+            hub,
+            agent=AGENT.principal,
+            applied=(1, 3),
             now_us=0,
         )
 

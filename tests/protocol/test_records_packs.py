@@ -22,8 +22,12 @@ from protocol.records import (
 from protocol.times import Quality
 
 values = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False),
-    st.text(max_size=20), st.binary(max_size=20),
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.text(max_size=20),
+    st.binary(max_size=20),
 )
 NAMES = ("alpha", "beta", "gamma")
 records = st.builds(
@@ -40,8 +44,11 @@ def plain(record: Record) -> Record:
     """A record whose absent fields are absent."""
     kept = {name: value for name, value in record.values.items() if value is not None}
     return Record(
-        event_time_us=record.event_time_us, device=record.device, values=kept,
-        quality=record.quality, device_time_us=record.device_time_us,
+        event_time_us=record.event_time_us,
+        device=record.device,
+        values=kept,
+        quality=record.quality,
+        device_time_us=record.device_time_us,
     )
 
 
@@ -119,8 +126,15 @@ PACK = Pack(
         field("plate", "token", group="personal", personal="personal"),
     ),
 )  # fmt: skip
-GOOD = {"count": 3, "level": 0.5, "ok": True, "name": "东门", "state": "free",
-        "seen": 5, "plate": b"\x01"}
+GOOD = {
+    "count": 3,
+    "level": 0.5,
+    "ok": True,
+    "name": "东门",
+    "state": "free",
+    "seen": 5,
+    "plate": b"\x01",
+}
 
 
 def columns_of(*rows: dict[str, object]) -> Columns:
@@ -263,9 +277,24 @@ def test_every_problem_of_a_pack_is_named_at_once():
             {**TOML["fields"][2], "minimum": 1},
             {**TOML["fields"][2], "grade": 9},
             {"name": "Bad Name", "zh": "x", "en": "x", "type": "int", "grade": 5},
-            {"name": "wide", "zh": "x", "en": "x", "type": "int", "grade": 5, "minimum": 3, "maximum": 1},
+            {
+                "name": "wide",
+                "zh": "x",
+                "en": "x",
+                "type": "int",
+                "grade": 5,
+                "minimum": 3,
+                "maximum": 1,
+            },
             {"name": "s", "zh": "x", "en": "x", "type": "string", "grade": 5, "length_max": 10**6},
-            {"name": "face", "zh": "x", "en": "x", "type": "token", "grade": 5, "personal": "sensitive"},
+            {
+                "name": "face",
+                "zh": "x",
+                "en": "x",
+                "type": "token",
+                "grade": 5,
+                "personal": "sensitive",
+            },
             {"name": "less", "en": "x", "type": "int", "grade": 5},
         ],
     }
