@@ -181,7 +181,8 @@ def _encode_plain(values: Sequence[int], low: int) -> bytes:
         base = min(steps)
         rises = list(map(sub, steps, repeat(base)))
         step_scale, step_width = _scale(rises)
-        if step_width < width and INT_MIN <= base <= INT_MAX:
+        fits = INT_MIN <= base <= INT_MAX and step_scale < 1 << 64
+        if step_width < width and fits:
             head = _DELTA_HEAD.pack(_DELTA, step_width, step_scale, base, values[0])
             return head + _pack_scaled(rises, step_scale, step_width)
     return _OFFSET_HEAD.pack(_OFFSET, width, scale, low) + _pack_scaled(offsets, scale, width)
