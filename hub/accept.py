@@ -1,11 +1,12 @@
 """The accepting transaction: what was judged becomes rows, one leaf a batch, and a moved head.
 
-    nonces ─▶ [savepoint: judge ─▶ streams ─▶ objects, entries, wraps ─▶ ledger head locked ─▶
+    nonces ─▶ [judge ─▶ streams ─▶ objects, entries, wraps ─▶ ledger head locked ─▶
                segments, ranges ─▶ leaves, head] ─▶ COMMIT
 
-Everything of a group is one savepoint. If a row is not as it was judged (another process was
-faster), that savepoint is undone and the group is tried in halves, down to single items; an item
-that still conflicts is answered `later`. So one bad item costs its neighbours nothing.
+If a row is not as it was judged (another process was faster), the transaction is rolled back and
+done again with care: the group is one savepoint, and where that fails it is tried in halves, down
+to single items; an item that still conflicts is answered `later`. So one bad item costs its
+neighbours nothing, and the usual group pays for no savepoint.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from protocol.leaf import State
 from protocol.wraps import Wrap
 
 
-class _ConflictError(Exception):
+class ConflictError(Exception):
     """A row is not as it was judged: another process wrote between."""
 
 
@@ -71,9 +72,13 @@ class Accept:
         self._pack_n: int | None = None
         self._done = Done([], {}, [])
 
-    def run(self, work: Sequence[Work]) -> Done:
-        """Judge and write the batches, each outcome in its place."""
-        self._done.outcomes = self._try(work)
+    def run(self, work: Sequence[Work], *, careful: bool) -> Done:
+        """Judge and write the batches, each outcome in its place.
+
+        Without care (no savepoint), raises ConflictError or IntegrityError if a row is not as it
+        was judged: the caller rolls back and comes again with care.
+        """
+        self._done.outcomes = self._try(work) if careful else self._write(work)
         return self._done
 
     def _try(self, work: Sequence[Work]) -> list[list[Outcome]]:
@@ -81,7 +86,7 @@ class Accept:
         try:
             with self._tx.begin_nested():
                 return self._write(work)
-        except (_ConflictError, IntegrityError):
+        except (ConflictError, IntegrityError):
             count, self._done.leaves, self._pack_n = before
             del self._done.appended[count:]
         if len(work) > 1:
@@ -111,10 +116,10 @@ class Accept:
         for one in judged:
             for new in one.segments:
                 if new.state == State.BODY and new.checked.id not in self._packed.places:
-                    raise _ConflictError
+                    raise ConflictError
             for done in one.completions:
                 if done.id not in self._packed.places:
-                    raise _ConflictError
+                    raise ConflictError
 
     # --- entries and streams ---------------------------------------------------------------------
 
@@ -186,7 +191,7 @@ class Accept:
                         head=stream.head,
                     )
         if not streams.move(self._tx, moved.values()):
-            raise _ConflictError
+            raise ConflictError
 
     def _suspend_clone(self, agent: AgentRow) -> None:
         """Two processes from one image take turns: both wait until an operator decides."""
@@ -339,7 +344,7 @@ class Accept:
         written = self._packed.written
         assert written is not None
         if self._bodies.size_of(written.name) != written.size:
-            raise _ConflictError
+            raise ConflictError
         row = PackRow(name=written.name, size=written.size, created_us=self._now_us)
         return packs.use(self._tx, row)
 

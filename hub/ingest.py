@@ -19,7 +19,7 @@ from typing import Final
 
 from sqlalchemy.exc import IntegrityError
 
-from hub.accept import Accept, Done, Packed
+from hub.accept import Accept, ConflictError, Done, Packed
 from hub.answers import Answers, Committed
 from hub.domain.agents import AgentState
 from hub.domain.outcomes import Later, Outcome
@@ -229,17 +229,25 @@ class Ingest:
 
     def _commit(self, group: list[_Request], packed: Packed) -> list[bytes | VerifyError]:
         now_us = self._now_us()
-        replayed, done = self._store.write_now(
-            "accept", lambda tx: self._accept(tx, group, packed, now_us)
-        )
+        try:
+            replayed, done = self._transaction(group, packed, now_us, careful=False)
+        except (ConflictError, IntegrityError):  # another process was faster somewhere
+            replayed, done = self._transaction(group, packed, now_us, careful=True)
         for appended in done.appended:
             self._ledger.committed(appended)
         return self._store.read_committed(
             lambda tx: self._answer(tx, group, replayed, done, now_us)
         )
 
+    def _transaction(
+        self, group: Sequence[_Request], packed: Packed, now_us: int, *, careful: bool
+    ) -> tuple[set[int], Done]:
+        return self._store.write_now(
+            "accept", lambda tx: self._accept(tx, group, packed, now_us, careful=careful)
+        )
+
     def _accept(
-        self, tx: Tx, group: Sequence[_Request], packed: Packed, now_us: int
+        self, tx: Tx, group: Sequence[_Request], packed: Packed, now_us: int, *, careful: bool
     ) -> tuple[set[int], Done]:
         fresh = _use_nonces(tx, group, now_us)
         live = [
@@ -251,7 +259,7 @@ class Ingest:
             tx, ledger=self._ledger, bodies=self._bodies, packed=packed, now_us=now_us
         )
         work: list[Work] = [(group[number].agent, group[number].checked) for number in live]
-        done = accept.run(work) if work else Done([], {}, [])
+        done = accept.run(work, careful=careful) if work else Done([], {}, [])
         by_number = dict(zip(live, done.outcomes, strict=True))
         done.outcomes = [
             by_number.get(number) or _not_taken(request) for number, request in enumerate(group)
@@ -304,21 +312,8 @@ def _use_nonces(tx: Tx, group: Sequence[_Request], now_us: int) -> list[int]:
         if one not in seen:
             seen.add(one)
             fresh.append(number)
-    try:
-        with tx.begin_nested():
-            nonces.insert_all(tx, [group[number].nonce for number in fresh], now_us)
-    except IntegrityError:  # another process used one between: each on its own
-        return [number for number in fresh if _insert_nonce(tx, group[number].nonce, now_us)]
+    nonces.insert_all(tx, [group[number].nonce for number in fresh], now_us)
     return fresh
-
-
-def _insert_nonce(tx: Tx, one: RequestNonce, now_us: int) -> bool:
-    try:
-        with tx.begin_nested():
-            nonces.insert_all(tx, [one], now_us)
-    except IntegrityError:
-        return False
-    return True
 
 
 def _not_taken(request: _Request) -> list[Outcome]:

@@ -3,10 +3,11 @@
 from collections.abc import Collection
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, update
 
 from hub.store import rows
 from hub.store.engine import Tx
+from hub.store.prepared import Prepared
 from hub.store.tables import entry, object_, resource
 
 
@@ -68,10 +69,28 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     descriptions: bool = False  #: fully open resources too (never in the catalog)
 
 
+_RESOURCES = Prepared(
+    select(resource).where(resource.c.id.in_(bindparam("ids", expanding=True))), lists=("ids",)
+)
+_KNOWN = Prepared(
+    select(
+        entry.c.object,
+        entry.c.grade,
+        entry.c.suite,
+        resource.c.id.label("resource"),
+        resource.c.n,
+        resource.c.agent,
+        resource.c.site,
+    )
+    .join(resource, resource.c.id == entry.c.resource)
+    .where(entry.c.object.in_(bindparam("objects", expanding=True))),
+    lists=("objects",),
+)
+
+
 def resources_of(tx: Tx, ids: Collection[bytes]) -> dict[bytes, ResourceRow]:
     """Those of the resource ids that are known."""
-    found = tx.execute(select(resource).where(resource.c.id.in_(list(ids))))
-    return {one.id: one for one in rows.many(ResourceRow, list(found))}
+    return {one.id: one for one in _RESOURCES.structs(ResourceRow, tx, {"ids": list(ids)})}
 
 
 def resource_of(tx: Tx, resource_id: bytes) -> ResourceRow | None:
@@ -81,20 +100,7 @@ def resource_of(tx: Tx, resource_id: bytes) -> ResourceRow | None:
 
 def known(tx: Tx, objects: Collection[bytes]) -> dict[bytes, Known]:
     """Entries by object id, with whose resource each describes."""
-    query = (
-        select(
-            entry.c.object,
-            entry.c.grade,
-            entry.c.suite,
-            resource.c.id.label("resource"),
-            resource.c.n,
-            resource.c.agent,
-            resource.c.site,
-        )
-        .join(resource, resource.c.id == entry.c.resource)
-        .where(entry.c.object.in_(list(objects)))
-    )
-    return {one.object: one for one in rows.many(Known, list(tx.execute(query)))}
+    return {one.object: one for one in _KNOWN.structs(Known, tx, {"objects": list(objects)})}
 
 
 def add_resource(tx: Tx, row: ResourceRow) -> int:

@@ -1,11 +1,31 @@
 """What waits for an agent: signed inbox messages, numbered, until acknowledged or expired."""
 
 import msgspec
-from sqlalchemy import and_, delete, func, insert, or_, select
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
 
-from hub.store import rows
 from hub.store.engine import Tx
+from hub.store.prepared import Prepared
 from hub.store.tables import inbox
+
+
+_WAITING = Prepared(
+    select(inbox)
+    .where(
+        and_(
+            inbox.c.agent == bindparam("agent"),
+            inbox.c.expires_us > bindparam("now"),
+            or_(
+                inbox.c.generation > bindparam("generation"),
+                and_(
+                    inbox.c.generation == bindparam("generation"),
+                    inbox.c.n > bindparam("number"),
+                ),
+            ),
+        )
+    )
+    .order_by(inbox.c.generation, inbox.c.n)
+    .limit(bindparam("limit"))
+)
 
 
 class InboxRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,22 +56,17 @@ def waiting(
 ) -> list[InboxRow]:
     """Messages above the acknowledged (generation, n) that have not expired, in order."""
     generation, number = after
-    query = (
-        select(inbox)
-        .where(
-            and_(
-                inbox.c.agent == agent_id,
-                inbox.c.expires_us > now_us,
-                or_(
-                    inbox.c.generation > generation,
-                    and_(inbox.c.generation == generation, inbox.c.n > number),
-                ),
-            )
-        )
-        .order_by(inbox.c.generation, inbox.c.n)
-        .limit(limit)
+    return _WAITING.structs(
+        InboxRow,
+        tx,
+        {
+            "agent": agent_id,
+            "now": now_us,
+            "generation": generation,
+            "number": number,
+            "limit": limit,
+        },
     )
-    return rows.many(InboxRow, list(tx.execute(query)))
 
 
 def sweep(tx: Tx, now_us: int) -> int:

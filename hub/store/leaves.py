@@ -3,13 +3,50 @@
 from collections.abc import Collection, Iterable
 
 import msgspec
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import and_, bindparam, insert, select, update
 
-from hub.store import rows
 from hub.store.engine import Tx
+from hub.store.prepared import Prepared
 from hub.store.tables import leaf, ledger, node
 
 Node = tuple[int, int, bytes]  # level, index, hash of a complete subtree
+
+
+_LIVE = Prepared(select(ledger).where(ledger.c.live.is_(True)))
+_LOCK = Prepared(select(ledger).where(ledger.c.live.is_(True)).with_for_update())
+_HEAD = Prepared(select(ledger).where(ledger.c.generation == bindparam("generation")))
+_MOVE = Prepared(
+    update(ledger)
+    .where(
+        and_(
+            ledger.c.generation == bindparam("b_generation"), ledger.c.size == bindparam("b_size")
+        )
+    )
+    .values(
+        size=bindparam("size"), frontier=bindparam("frontier"), changes=bindparam("changes")
+    )
+)
+_ADD_LEAF = Prepared(insert(leaf))
+_ADD_NODE = Prepared(insert(node))
+_DATA = Prepared(
+    select(leaf.c.idx, leaf.c.data).where(
+        and_(
+            leaf.c.generation == bindparam("generation"),
+            leaf.c.idx.in_(bindparam("indexes", expanding=True)),
+        )
+    ),
+    lists=("indexes",),
+)
+_NODES = Prepared(
+    select(node.c.idx, node.c.hash).where(
+        and_(
+            node.c.generation == bindparam("generation"),
+            node.c.level == bindparam("level"),
+            node.c.idx.in_(bindparam("indexes", expanding=True)),
+        )
+    ),
+    lists=("indexes",),
+)
 
 
 class HeadRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,20 +62,17 @@ class HeadRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def live(tx: Tx) -> HeadRow | None:
     """The head that grows, or None before the hub was initialised."""
-    query = select(ledger).where(ledger.c.live.is_(True))
-    return rows.one(HeadRow, tx.execute(query).first())
+    return next(iter(_LIVE.structs(HeadRow, tx, {})), None)
 
 
 def lock(tx: Tx) -> HeadRow | None:
     """As `live`, and nobody else appends until this transaction ends (PostgreSQL: row lock)."""
-    query = select(ledger).where(ledger.c.live.is_(True)).with_for_update()
-    return rows.one(HeadRow, tx.execute(query).first())
+    return next(iter(_LOCK.structs(HeadRow, tx, {})), None)
 
 
 def head(tx: Tx, generation: int) -> HeadRow | None:
     """The head of one generation, or None."""
-    query = select(ledger).where(ledger.c.generation == generation)
-    return rows.one(HeadRow, tx.execute(query).first())
+    return next(iter(_HEAD.structs(HeadRow, tx, {"generation": generation})), None)
 
 
 def begin(tx: Tx, row: HeadRow) -> None:
@@ -47,28 +81,31 @@ def begin(tx: Tx, row: HeadRow) -> None:
     tx.execute(insert(ledger), msgspec.structs.asdict(row))
 
 
-_MOVE = update(ledger)
-
-
 def move(tx: Tx, old: HeadRow, *, size: int, frontier: bytes, changes: int) -> bool:
     """Set the live head, if it still is where it was."""
-    done = tx.execute(
-        _MOVE.where(and_(ledger.c.generation == old.generation, ledger.c.size == old.size)),
-        {"size": size, "frontier": frontier, "changes": changes},
+    moved = _MOVE.run(
+        tx,
+        {
+            "b_generation": old.generation,
+            "b_size": old.size,
+            "size": size,
+            "frontier": frontier,
+            "changes": changes,
+        },
     )
-    return done.rowcount == 1
+    return moved == 1
 
 
 def append(
     tx: Tx, generation: int, leaves: Iterable[tuple[int, bytes]], nodes: Iterable[Node]
 ) -> None:
     """Keep leaves (index, data) and the subtree hashes that they complete."""
-    tx.execute(
-        insert(leaf),
+    _ADD_LEAF.many(
+        tx,
         [{"generation": generation, "idx": index, "data": data} for index, data in leaves],
     )
-    tx.execute(
-        insert(node),
+    _ADD_NODE.many(
+        tx,
         [
             {"generation": generation, "level": level, "idx": index, "hash": digest}
             for level, index, digest in nodes
@@ -78,10 +115,8 @@ def append(
 
 def data(tx: Tx, generation: int, indexes: Collection[int]) -> dict[int, bytes]:
     """Leaves by index."""
-    query = select(leaf.c.idx, leaf.c.data).where(
-        and_(leaf.c.generation == generation, leaf.c.idx.in_(list(indexes)))
-    )
-    return {row.idx: row.data for row in tx.execute(query)}
+    found = _DATA.rows(tx, {"indexes": list(indexes), "generation": generation})
+    return {index: bytes(one) for index, one in found}
 
 
 def data_between(tx: Tx, generation: int, start: int, end: int) -> list[bytes]:
@@ -101,18 +136,11 @@ def nodes(
     by_level: dict[int, list[int]] = {}
     for level, index in wanted:
         by_level.setdefault(level, []).append(index)
-    if not by_level:
-        return {}
-    query = select(node.c.level, node.c.idx, node.c.hash).where(
-        node.c.generation == generation,
-        or_(
-            *(
-                and_(node.c.level == level, node.c.idx.in_(indexes))
-                for level, indexes in by_level.items()
-            )
-        ),
-    )
-    return {(row.level, row.idx): row.hash for row in tx.execute(query)}
+    found: dict[tuple[int, int], bytes] = {}
+    for level, indexes in by_level.items():
+        values = {"indexes": indexes, "generation": generation, "level": level}
+        found |= {(level, index): digest for index, digest in _NODES.rows(tx, values)}
+    return found
 
 
 def nodes_between(tx: Tx, generation: int, level: int, start: int, end: int) -> list[bytes]:

@@ -3,9 +3,10 @@
 from collections.abc import Collection
 
 import msgspec
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import and_, bindparam, delete, insert, select
 
 from hub.store.engine import Tx
+from hub.store.prepared import Prepared
 from hub.store.tables import nonce
 from protocol.limits import NONCE_KEPT_S
 
@@ -17,19 +18,26 @@ class RequestNonce(msgspec.Struct, frozen=True, kw_only=True):
     nonce: bytes
 
 
+_USED = Prepared(
+    select(nonce.c.key, nonce.c.nonce).where(
+        nonce.c.nonce.in_(bindparam("nonces", expanding=True))
+    ),
+    lists=("nonces",),
+)
+_INSERT = Prepared(insert(nonce))
+
+
 def used(tx: Tx, nonces: Collection[RequestNonce]) -> set[tuple[bytes, bytes]]:
     """Those that were used before, as (key, nonce)."""
-    query = select(nonce.c.key, nonce.c.nonce).where(
-        nonce.c.nonce.in_([one.nonce for one in nonces])
-    )
-    return {(row.key, row.nonce) for row in tx.execute(query)}
+    found = _USED.rows(tx, {"nonces": [one.nonce for one in nonces]})
+    return {(key, value) for key, value in found}
 
 
 def insert_all(tx: Tx, nonces: Collection[RequestNonce], now_us: int) -> None:
     """Use them up. Raises IntegrityError if another process used one in the meantime."""
     expires = now_us + NONCE_KEPT_S * 1_000_000
-    tx.execute(
-        insert(nonce),
+    _INSERT.many(
+        tx,
         [{"key": one.key, "nonce": one.nonce, "expires_us": expires} for one in nonces],
     )
 

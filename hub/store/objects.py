@@ -3,10 +3,11 @@
 from collections.abc import Collection, Iterable
 
 import msgspec
-from sqlalchemy import and_, insert, select
+from sqlalchemy import and_, bindparam, insert, select
 
 from hub.store import rows
 from hub.store.engine import Tx
+from hub.store.prepared import Prepared
 from hub.store.tables import object_
 
 
@@ -23,6 +24,14 @@ class ObjectRow(msgspec.Struct, frozen=True, kw_only=True):
     accepted_us: int
 
 
+_LEAVES = Prepared(
+    select(object_.c.id, object_.c.generation, object_.c.leaf).where(
+        object_.c.id.in_(bindparam("ids", expanding=True))
+    ),
+    lists=("ids",),
+)
+
+
 def add(tx: Tx, new: Iterable[ObjectRow]) -> None:
     """Keep objects. Raises IntegrityError for one that is known."""
     tx.execute(insert(object_), [msgspec.structs.asdict(one) for one in new])
@@ -37,10 +46,8 @@ def get(tx: Tx, object_id: bytes) -> ObjectRow | None:
 
 def leaves_of(tx: Tx, ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
     """Of those that are known: the (generation, leaf) that records each."""
-    query = select(object_.c.id, object_.c.generation, object_.c.leaf).where(
-        object_.c.id.in_(list(ids))
-    )
-    return {row.id: (row.generation, row.leaf) for row in tx.execute(query)}
+    found = _LEAVES.rows(tx, {"ids": list(ids)})
+    return {object_id: (generation, index) for object_id, generation, index in found}
 
 
 def of_kind(tx: Tx, kind: str, signer: bytes, *, limit: int = 1000) -> list[ObjectRow]:

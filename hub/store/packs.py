@@ -1,9 +1,10 @@
 """Packs: immutable files of segment bodies, as the database knows them."""
 
 import msgspec
-from sqlalchemy import delete, exists, insert, select
+from sqlalchemy import bindparam, delete, exists, insert, select
 
 from hub.store.engine import Tx
+from hub.store.prepared import Prepared
 from hub.store.tables import pack, segment
 
 
@@ -15,14 +16,22 @@ class PackRow(msgspec.Struct, frozen=True, kw_only=True):
     created_us: int
 
 
+_BY_NAME = Prepared(select(pack.c.n).where(pack.c.name == bindparam("name")))
+_ADD = Prepared(
+    insert(pack)
+    .values(
+        name=bindparam("name"), size=bindparam("size"), created_us=bindparam("created_us")
+    )
+    .returning(pack.c.n)
+)
+
+
 def use(tx: Tx, row: PackRow) -> int:
     """The number of the pack, entered if it is new."""
-    known = tx.execute(select(pack.c.n).where(pack.c.name == row.name)).scalar()
-    if known is not None:
-        return int(known)
-    return int(
-        tx.execute(insert(pack).returning(pack.c.n), msgspec.structs.asdict(row)).scalar_one()
-    )
+    known = _BY_NAME.rows(tx, {"name": row.name})
+    if known:
+        return int(known[0][0])
+    return int(_ADD.rows(tx, msgspec.structs.asdict(row))[0][0])
 
 
 def names(tx: Tx) -> set[str]:

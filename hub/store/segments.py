@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, and_, func, insert, select, update
+from sqlalchemy import Select, and_, bindparam, func, insert, select, update
 
 from hub.store import rows
 from hub.store.engine import Tx
+from hub.store.prepared import Prepared
 from hub.store.tables import pack, resource, row_range, segment, stream
 from protocol.leaf import State
 
@@ -67,9 +68,42 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     length: int | None
 
 
+_ADD = Prepared(insert(segment))
+_ADD_RANGES = Prepared(insert(row_range))
+_AT = Prepared(
+    select(segment).where(
+        and_(segment.c.stream == bindparam("stream"), segment.c.seq == bindparam("seq"))
+    )
+)
+_BY_IDS = Prepared(
+    select(segment).where(segment.c.id.in_(bindparam("ids", expanding=True))), lists=("ids",)
+)
+_WITH_BODY = Prepared(
+    select(segment.c.id).where(
+        and_(
+            segment.c.id.in_(bindparam("ids", expanding=True)),
+            segment.c.state == bindparam("state"),
+        )
+    ),
+    lists=("ids",),
+)
+_RANGE_BEFORE = Prepared(
+    select(row_range)
+    .where(
+        and_(
+            row_range.c.resource == bindparam("resource"),
+            row_range.c.run == bindparam("run"),
+            row_range.c.first <= bindparam("last"),
+        )
+    )
+    .order_by(row_range.c.first.desc())
+    .limit(1)
+)
+
+
 def add(tx: Tx, new: list[dict[str, Any]]) -> None:
     """Keep accepted segments (fields of SegmentRow). Raises IntegrityError for one that is known."""
-    tx.execute(insert(segment), new)
+    _ADD.many(tx, new)
 
 
 def complete(tx: Tx, one: Completed) -> None:
@@ -83,22 +117,19 @@ def complete(tx: Tx, one: Completed) -> None:
 
 def by_ids(tx: Tx, ids: Collection[bytes]) -> dict[bytes, SegmentRow]:
     """Those of the ids that are known."""
-    found = tx.execute(select(segment).where(segment.c.id.in_(list(ids))))
-    return {one.id: one for one in rows.many(SegmentRow, list(found))}
+    if not ids:
+        return {}
+    return {one.id: one for one in _BY_IDS.structs(SegmentRow, tx, {"ids": list(ids)})}
 
 
 def with_body(tx: Tx, ids: Collection[bytes]) -> set[bytes]:
     """Those of the ids whose body is durable here."""
-    query = select(segment.c.id).where(
-        and_(segment.c.id.in_(list(ids)), segment.c.state == int(State.BODY))
-    )
-    return {row.id for row in tx.execute(query)}
+    return {row[0] for row in _WITH_BODY.rows(tx, {"ids": list(ids), "state": int(State.BODY)})}
 
 
 def at(tx: Tx, stream_n: int, seq: int) -> SegmentRow | None:
     """The accepted segment at that place of a stream, or None."""
-    query = select(segment).where(and_(segment.c.stream == stream_n, segment.c.seq == seq))
-    return rows.one(SegmentRow, tx.execute(query).first())
+    return next(iter(_AT.structs(SegmentRow, tx, {"stream": stream_n, "seq": seq})), None)
 
 
 def page_of_stream(tx: Tx, stream_n: int, after: int, limit: int) -> list[SegmentRow]:
@@ -159,7 +190,7 @@ def totals(tx: Tx) -> tuple[int, int]:
 
 def add_ranges(tx: Tx, new: Iterable[RangeRow]) -> None:
     """Keep the journal rows that accepted segments hold."""
-    tx.execute(insert(row_range), [msgspec.structs.asdict(one) for one in new])
+    _ADD_RANGES.many(tx, [msgspec.structs.asdict(one) for one in new])
 
 
 def holding(
@@ -198,16 +229,5 @@ def range_before(tx: Tx, resource_n: int, run: bytes, last: int) -> RangeRow | N
 
     Accepted ranges never overlap, so this one overlaps `first … last` or none does.
     """
-    query = (
-        select(row_range)
-        .where(
-            and_(
-                row_range.c.resource == resource_n,
-                row_range.c.run == run,
-                row_range.c.first <= last,
-            )
-        )
-        .order_by(row_range.c.first.desc())
-        .limit(1)
-    )
-    return rows.one(RangeRow, tx.execute(query).first())
+    values = {"resource": resource_n, "run": run, "last": last}
+    return next(iter(_RANGE_BEFORE.structs(RangeRow, tx, values)), None)

@@ -7,6 +7,7 @@ from sqlalchemy import and_, bindparam, insert, select, update
 
 from hub.store import rows
 from hub.store.engine import Tx
+from hub.store.prepared import Prepared
 from hub.store.tables import stream
 
 
@@ -34,7 +35,17 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     head: bytes
 
 
-_MOVE = (
+_OF = Prepared(
+    select(stream).where(
+        and_(
+            stream.c.agent.in_(bindparam("agents", expanding=True)),
+            stream.c.resource.in_(bindparam("resources", expanding=True)),
+        )
+    ),
+    lists=("resources", "agents"),
+)
+_GET = Prepared(select(stream).where(stream.c.n == bindparam("n")))
+_MOVE = Prepared(
     update(stream)
     .where(
         and_(
@@ -49,14 +60,8 @@ _MOVE = (
 
 def of(tx: Tx, agents: Collection[bytes], resources: Collection[bytes]) -> list[StreamRow]:
     """All streams of these agents' resources, oldest first."""
-    query = (
-        select(stream)
-        .where(
-            and_(stream.c.agent.in_(list(agents)), stream.c.resource.in_(list(resources)))
-        )
-        .order_by(stream.c.n)
-    )
-    return rows.many(StreamRow, list(tx.execute(query)))
+    found = _OF.structs(StreamRow, tx, {"resources": list(resources), "agents": list(agents)})
+    return sorted(found, key=lambda one: one.n)
 
 
 def all_of(tx: Tx, agent: bytes) -> list[StreamRow]:
@@ -67,7 +72,7 @@ def all_of(tx: Tx, agent: bytes) -> list[StreamRow]:
 
 def get(tx: Tx, n: int) -> StreamRow | None:
     """The stream of that number, or None."""
-    return rows.one(StreamRow, tx.execute(select(stream).where(stream.c.n == n)).first())
+    return next(iter(_GET.structs(StreamRow, tx, {"n": n})), None)
 
 
 def add(tx: Tx, row: StreamRow) -> int:
@@ -97,4 +102,4 @@ def move(tx: Tx, moves: Iterable[Move]) -> bool:
         }
         for one in sorted(moves, key=lambda one: one.stream)
     ]
-    return not many or tx.execute(_MOVE, many).rowcount == len(many)
+    return not many or _MOVE.many(tx, many) == len(many)
