@@ -121,6 +121,12 @@ def read_public(path: Path) -> tuple[str, Principal]:
     return found.name, principal
 
 
+def read_object(path: Path) -> bytes:
+    """The owner's signed principal object as it travels; needs no passphrase. Raises as above."""
+    read_public(path)
+    return _read(path).object
+
+
 def unlock(path: Path, passphrase: bytes) -> OwnerKeys:
     """Open a key file.
 
@@ -203,6 +209,7 @@ __all__ = [
     "OwnerKeys",
     "copy",
     "create",
+    "read_object",
     "read_public",
     "unlock",
 ]
