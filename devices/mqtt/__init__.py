@@ -1,0 +1,10 @@
+"""mqtt/ — messages of a broker become readings; PUBACK goes out after the journal's commit.
+
+    config.py   [[mqtt]] and [[device]] tables as structs
+    topics.py   topic filters: which device a topic belongs to
+    decoder.py  pure: a JSON message of one device -> a reading
+    client.py   the one place that wraps aiomqtt and paho
+    driver.py   the shell: connect, receive, dispatch, acknowledge
+
+LoRaWAN uplinks arrive over the same connection; their meaning is in `devices.lorawan`.
+"""

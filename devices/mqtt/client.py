@@ -1,0 +1,328 @@
+"""The one place that wraps aiomqtt 2.5.1 and paho: QoS 1 is acknowledged when *we* say so.
+
+Facts that this file stands on (tests/devices/mqtt/test_brokers.py tries each against real brokers):
+
+- aiomqtt acknowledges on receipt, before anybody has stored the message, and offers no option for
+  it (empicano/aiomqtt#345). paho does: `manual_ack_set(True)`, but only **before** connecting; set
+  later, the first messages of a persistent session are acknowledged and lost.
+- aiomqtt's queue of incoming messages is unbounded, or discards when full. Here reading the socket
+  pauses at `in_flight` unacknowledged messages: TCP and the broker hold the rest. MQTT 5 tells the
+  broker the same number as receive maximum, so that it does not send more.
+- While paused no PINGRESP is read. The pings still go out, and paho is told not to mind, or a full
+  disk would end the connection once a minute.
+- PUBACKs go out in the order of receipt ([MQTT-4.6.0-2]), on the connection of their message only:
+  packet ids mean nothing on the next one.
+"""
+
+import asyncio
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import aiomqtt
+import paho.mqtt.client as paho
+from aiomqtt.exceptions import MqttConnectError
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from devices.driver import DriverError
+from devices.mqtt.decoder import Message
+from protocol.errors import Code
+
+#: CONNACK codes that say "not you": 3.1.1 (4, 5) and MQTT 5 (0x84-0x8A, 0x8C).
+_REFUSED: Final = frozenset({4, 5, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
+#: A refused login is tried again this slowly: brokers lock accounts.
+REFUSED_AFTER_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a connection needs, after all checks."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str | None = None
+    password: str | None = None
+    version: str = "3.1.1"  # or "5"
+    tls: Callable[[], ssl.SSLContext] | None = None  # reads files: called in a thread
+    keepalive_s: int = 60
+    timeout_s: float = 10.0
+    in_flight: int = 100
+    session_expiry_s: int = 604_800
+    packet_max: int = 262_144
+    persistent: bool = True  # False: a visit that leaves no session behind
+
+    def __repr__(self) -> str:
+        return f"Settings({self.client_id} at {self.host}:{self.port}, login •••)"
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One message and its place in the order of acknowledgements."""
+
+    message: Message
+    mid: int
+    done: bool = False
+
+
+class _Client(aiomqtt.Client):
+    """aiomqtt's client with a bounded queue of its own; messages skip aiomqtt's."""
+
+    def __init__(self, settings: Settings, context: ssl.SSLContext | None) -> None:
+        five = settings.version == "5"
+        super().__init__(
+            settings.host,
+            settings.port,
+            username=settings.username,
+            password=settings.password,
+            identifier=settings.client_id,
+            protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
+            clean_session=None if five else not settings.persistent,
+            clean_start=not settings.persistent if five else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            timeout=settings.timeout_s,
+            keepalive=settings.keepalive_s,
+            properties=_connect_properties(settings) if five else None,
+            tls_context=context,
+        )
+        self._client.manual_ack_set(True)  # before connecting: see above
+        self._client.connect_timeout = settings.timeout_s
+        self.limit = settings.in_flight
+        self.arrived: deque[Delivery] = deque()
+        self.wake = asyncio.Event()
+        self.unacknowledged: deque[Delivery] = deque()
+        self.session_present = False
+        self.paused = False
+        self.pauses = 0
+        self.received_most = 0
+        self._reader: tuple[int, Callable[[], None]] | None = None
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self.session_present = bool(flags.session_present)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:  # noqa: ARG002
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = "\ufffd"
+        delivery = Delivery(
+            Message(
+                topic=topic,
+                payload=bytes(message.payload),
+                qos=message.qos,
+                dup=bool(message.dup),
+                retained=bool(message.retain),
+            ),
+            message.mid,
+        )
+        self.arrived.append(delivery)
+        if message.qos:
+            self.unacknowledged.append(delivery)
+        self.wake.set()
+        self.received_most = max(self.received_most, self._waiting())
+        if self._waiting() >= self.limit:
+            self._pause()
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """Mark a message as durable; PUBACKs go out as far as the order of receipt allows."""
+        delivery.done = True
+        while self.unacknowledged and self.unacknowledged[0].done:
+            first = self.unacknowledged.popleft()
+            self._client.ack(first.mid, first.message.qos)
+        self.taken()
+
+    def taken(self) -> None:
+        """Room may have appeared: go on reading."""
+        if self.paused and self._waiting() < self.limit:
+            self._resume()
+
+    def messages_possible(self) -> bool:
+        """Whether the connection still stands."""
+        return not self._disconnected.done()
+
+    def watch(self) -> None:
+        """After connecting: wake the reader when the connection is lost."""
+        self._disconnected.add_done_callback(self._ended)
+
+    def _ended(self, ended: "asyncio.Future[None]") -> None:
+        if not ended.cancelled():
+            ended.exception()  # looked at: nobody else may ever do so
+        self.wake.set()
+
+    def _waiting(self) -> int:
+        return max(len(self.unacknowledged), len(self.arrived))
+
+    def _on_socket_open(self, client: paho.Client, userdata: Any, sock: Any) -> None:  # noqa: ARG002
+        # Called in the thread that connects; aiomqtt's own callback would read without end.
+        def read() -> None:
+            try:
+                while not self.paused:
+                    client.loop_read()
+                    pending = getattr(client.socket(), "pending", None)
+                    if pending is None or pending() == 0:
+                        break
+            except (OSError, ValueError) as error:
+                self._lost(error)
+
+        def begin() -> None:
+            self._reader = (sock.fileno(), read)
+            self._loop.add_reader(sock.fileno(), read)
+            self._misc_task = self._loop.create_task(self._misc_loop(), name="mqtt keepalive")
+
+        self._loop.call_soon_threadsafe(begin)
+
+    def _on_socket_close(self, client: paho.Client, userdata: Any, sock: Any) -> None:  # noqa: ARG002
+        if self._reader is not None and not self.paused:
+            self._loop.remove_reader(self._reader[0])
+        self._reader = None
+        if self._misc_task is not None and not self._misc_task.done():
+            self._loop.call_soon_threadsafe(self._misc_task.cancel)
+
+    def _lost(self, error: Exception) -> None:
+        if not self._disconnected.done():
+            self._disconnected.set_exception(error)
+
+    def _pause(self) -> None:
+        if not self.paused and self._reader is not None:
+            self.paused = True
+            self.pauses += 1
+            self._loop.remove_reader(self._reader[0])
+
+    def _resume(self) -> None:
+        self.paused = False
+        if self._reader is not None:
+            self._loop.add_reader(*self._reader)
+            # TLS may hold decrypted bytes that no readiness of the socket will announce.
+            self._loop.call_soon(self._reader[1])
+
+    async def _misc_loop(self) -> None:
+        while True:
+            if self.paused:
+                self._client._ping_t = 0.0  # noqa: SLF001 — an unread PINGRESP is not a dead broker
+                self._client._last_bytes_received = time.monotonic()  # noqa: SLF001
+            if self._client.loop_misc() != paho.MQTT_ERR_SUCCESS:
+                return
+            await asyncio.sleep(1)
+
+
+class Connection:
+    """One connection to a broker: `async with`, subscribe, iterate, acknowledge."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: _Client | None = None
+
+    @property
+    def client(self) -> "_Client":
+        """The wrapped client; for statistics and tests."""
+        assert self._client is not None
+        return self._client
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises DriverError."""
+        try:
+            context = None
+            if self._settings.tls is not None:
+                context = await asyncio.to_thread(self._settings.tls)
+            self._client = _Client(self._settings, context)
+            await self._client.__aenter__()
+            self._client.watch()
+        except aiomqtt.MqttError as error:
+            raise _translated(error, self._settings) from error
+        except (OSError, ValueError) as error:
+            raise DriverError(
+                Code.CONFIG_INVALID, retry=False, field="tls", expected=str(error)
+            ) from error
+        return self
+
+    async def __aexit__(self, *about: object) -> None:
+        """Disconnect; the session stays at the broker."""
+        client = self.client
+        try:
+            await client.__aexit__(None, None, None)
+        except (aiomqtt.MqttError, OSError):
+            pass  # it is gone anyway: the broker keeps the session
+        finally:
+            if client.paused and client._reader is not None:  # noqa: SLF001
+                client._reader = None  # noqa: SLF001
+
+    async def subscribe(self, filters: Sequence[tuple[str, int]]) -> None:
+        """Subscribe to (filter, QoS) pairs. Raises DriverError if the broker refuses one."""
+        for pattern, qos in filters:
+            try:
+                granted = await self.client.subscribe(pattern, qos=qos)
+            except (aiomqtt.MqttError, OSError, ValueError) as error:
+                raise _translated(error, self._settings) from error
+            codes = [one.value if isinstance(one, ReasonCode) else one for one in granted]
+            if any(code >= 0x80 for code in codes):
+                raise DriverError(
+                    Code.NOT_ALLOWED, after_s=REFUSED_AFTER_S, field="topic", value=pattern
+                )
+
+    async def deliveries(self, tick_s: float) -> AsyncIterator[Delivery | None]:
+        """Messages in the order of receipt, and None every `tick_s` seconds.
+
+        Raises DriverError when the connection is lost; what arrived before is given out first.
+        """
+        client, loop = self.client, asyncio.get_running_loop()
+        tick_at = loop.time() + tick_s
+        while True:
+            while client.arrived:
+                delivery = client.arrived.popleft()
+                client.taken()
+                yield delivery
+            client.wake.clear()
+            if not client.messages_possible():
+                raise DriverError(Code.UNREACHABLE, field="broker", value=self._settings.host)
+            try:
+                async with asyncio.timeout_at(tick_at):
+                    await client.wake.wait()
+            except TimeoutError:
+                pass
+            if loop.time() >= tick_at:
+                tick_at = loop.time() + tick_s
+                yield None
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """Send the PUBACK of a message that is durable; nothing after the connection is lost."""
+        if self.client.messages_possible():
+            self.client.acknowledge(delivery)
+
+
+def _connect_properties(settings: Settings) -> Properties:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's
+    properties.ReceiveMaximum = settings.in_flight
+    properties.SessionExpiryInterval = settings.session_expiry_s if settings.persistent else 0
+    properties.MaximumPacketSize = settings.packet_max
+    return properties
+
+
+def _translated(error: Exception, settings: Settings) -> DriverError:
+    """Errors of aiomqtt as ours: who must act."""
+    where = f"{settings.host}:{settings.port}"
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, MqttConnectError):
+        code = error.rc.value if isinstance(error.rc, ReasonCode) else error.rc
+        if code in _REFUSED:
+            return DriverError(
+                Code.NOT_ALLOWED, after_s=REFUSED_AFTER_S, field="login", value=where
+            )
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return DriverError(
+            Code.SIGNATURE_INVALID, field="tls", value=where, expected=cause.verify_message
+        )
+    if isinstance(cause, ssl.SSLError):
+        return DriverError(Code.UNREACHABLE, field="tls", value=where, expected=cause.reason or "")
+    return DriverError(Code.UNREACHABLE, field="broker", value=where, expected=str(error)[:80])

@@ -1,0 +1,86 @@
+"""What `[[mqtt]]` and the `[[device]]` tables of plain JSON topics may say."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from devices.mapping import FieldMap
+from devices.tables import Name, Span, Text
+
+#: Messages received and not acknowledged at which reading pauses, unless configured.
+IN_FLIGHT_DEFAULT: Final = 100
+
+
+class MqttTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[mqtt]]`: one broker, one connection, one persistent session."""
+
+    id: Name
+    url: Annotated[str, msgspec.Meta(pattern=r"^mqtts?://[^/\s@?#]+/?$")]  # no login in it
+    client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]  # names the session
+    login: Annotated[str, msgspec.Meta(pattern=r"^secret:[A-Za-z0-9._-]+$")] | None = None
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    ca: Text | None = None  # PEM file of the broker's authority; else the system's
+    certificate: Text | None = None  # PEM files of our own, where the broker asks for one
+    key: Text | None = None
+    keepalive: Span = "60s"
+    connect_timeout: Span = "10s"
+    # Received and not yet acknowledged; reading pauses there and nothing is discarded. MQTT 5
+    # tells the broker (receive maximum); on 3.1.1 the broker's own limit should not be lower.
+    in_flight: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = IN_FLIGHT_DEFAULT
+    session_expiry: Span = "7d"  # MQTT 5: how long the broker keeps our session while we are away
+    packet_max: Annotated[int, msgspec.Meta(ge=1_024, le=8_388_608)] = 262_144  # bytes, MQTT 5
+
+
+class TimeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`time`: where the device's time stands and how far it is believed."""
+
+    device: Text | None = None  # path of the device's time; absent: the gateway's is taken
+    format: Literal["iso", "epoch_s", "epoch_ms", "epoch_us"] = "iso"
+    zone: Text | None = None  # of times without an offset; else the site's
+    trust: Annotated[
+        str, msgspec.Meta(pattern=r"^(never|always|if_within \d{1,9}(ms|s|m|h|d))$")
+    ] = "if_within 5m"
+    future_limit: Span = "10s"
+    bulk_old_ok: bool = True  # older messages were kept back by the broker
+
+
+class OnlyTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`only`: which messages of a topic are this entry's (R41: one type, one meaning)."""
+
+    path: Text
+    equals: Annotated[list[str | int | bool], msgspec.Meta(min_length=1)]
+
+
+class PolicyTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`policy`: what to do when the device misbehaves."""
+
+    dedup_key: list[Text] = []  # paths of the message's id: class A; none: class B
+    repeat_memory: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 64  # class B: payloads remembered
+    silence_alarm: Span | None = None
+    unknown_field: Literal["ignore", "quarantine"] = "ignore"
+    urgent: bool = False  # seal each message at once
+
+
+class JsonConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`connection` of a JSON topic."""
+
+    mqtt: Name
+    topic: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+    qos: Literal[0, 1] = 1
+    # Under a wildcard: the topic level (from 0) that names the sub-device, and the names allowed.
+    device_level: Annotated[int, msgspec.Meta(ge=0, le=64)] | None = None
+    devices: list[Text] | None = None
+
+
+class JsonDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[device]]` with profile `mqtt/json`."""
+
+    id: Name
+    profile: Literal["mqtt/json"]
+    resource: Name
+    pack: Text | None = None  # else the pack of [[resource]]
+    connection: JsonConnection
+    time: TimeTable = TimeTable()
+    only: OnlyTable | None = None
+    map: dict[str, FieldMap]
+    policy: PolicyTable = PolicyTable()

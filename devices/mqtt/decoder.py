@@ -1,0 +1,275 @@
+"""One JSON message of one device -> one reading; pure: no IO, no clock, state is explicit.
+
+Class A where `policy.dedup_key` names the message's id, class D where a field is a counter's total,
+class B else. Retained messages only initialise counters, they are never events (R48).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from devices.counting import CounterState, step
+from devices.driver import (
+    DEVICE_CHARS_MAX,
+    RAW_BYTES_MAX,
+    Promise,
+    Reading,
+    Rejected,
+    Rows,
+    Watermark,
+    printable,
+)
+from devices.mapping import Compiled, Fault, Mapping_, dig
+from devices.mqtt.source import JsonSource
+from devices.times import Judged, judge, parse
+from devices.transforms import local_day, pseudonym, pseudonym_plate
+from protocol.errors import DecodeError
+from protocol.records import Record, Value
+from protocol.times import Quality
+
+_BOM = b"\xef\xbb\xbf"
+#: Largest JSON message of a device, in bytes: gates and counters send hundreds.
+PAYLOAD_BYTES_MAX = 65_536
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the broker delivered."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    dup: bool = False  # the broker says that it may have delivered this before
+    retained: bool = False  # the topic's last value, replayed at subscription
+
+    def __repr__(self) -> str:
+        """Where it came from; never the body, which may hold personal data (R58)."""
+        return f"Message({self.topic!r}, {len(self.payload)} bytes, dup={self.dup})"
+
+
+class JsonDecoder:
+    """Decodes the messages of one `[[device]]` entry; holds the state of its counters."""
+
+    def __init__(
+        self,
+        source: JsonSource,
+        *,
+        key: bytes,
+        watermark: Callable[[str], bytes | None],
+        count: Callable[[str, str], None],
+    ) -> None:
+        self.source = source
+        self._key = key
+        self._watermark = watermark
+        self._count = count  # (device, counter): what `status` shows
+        self._counters: dict[str, CounterState | None] = {}
+        self._recent: deque[bytes] = deque(maxlen=source.repeat_memory)
+
+    def decode(self, message: Message, gateway_us: int) -> Reading:
+        """The reading of one message; its `ack` is the shell's to add. Never raises."""
+        device = self.source.device_of(message.topic)
+        if device is None:
+            name = printable(message.topic, DEVICE_CHARS_MAX)
+            return self._refused(name, "unknown-device", message, "topic")
+        document, reason = _document(message.payload)
+        if reason:
+            return self._refused(device, reason, message, f"{len(message.payload)} bytes")
+        if message.retained and not self.source.counters:
+            self._count(device, "retained")
+            return Reading(promise=self.source.promise)
+        return self._record(device, document, message, gateway_us)
+
+    def accepts(self, message: Message) -> bool:
+        """Whether `only` says that this message is this entry's."""
+        only = self.source.only
+        if only is None:
+            return True
+        document, reason = _document(message.payload)
+        return not reason and _plain(dig(document, only.steps)) in only.equals
+
+    def _record(self, device: str, document: Any, message: Message, gateway_us: int) -> Reading:
+        source = self.source
+        values, faults = source.mapping.values(document)
+        time, time_fault = self._time(document, gateway_us)
+        quality = time.quality
+        if time_fault is not None:
+            faults.append(time_fault)
+        if faults:
+            quality |= Quality.OUT_OF_RANGE
+        identity, marks = self._identity(device, document, message)
+        quality |= marks
+        watermarks: list[Watermark] = []
+        keep = True
+        if source.counters:
+            keep, more = self._count_totals(device, values, time, message, watermarks)
+            quality |= more
+        self._hide(source.mapping, values, time.event_us)
+        rows: list[Rows] = []
+        if keep and any(value is not None for value in values.values()):
+            record = Record(
+                event_time_us=time.event_us,
+                device=device,
+                values=values,
+                quality=int(quality),
+                device_time_us=time.device_us,
+            )
+            rows.append(Rows(resource=source.resource, records=[record]))
+        return Reading(
+            rows=rows,
+            identity=identity,
+            watermarks=watermarks,
+            rejected=self._rejections(device, document, message, faults),
+            urgent=source.urgent,
+            promise=source.promise,
+        )
+
+    def _time(self, document: Any, gateway_us: int) -> tuple[Judged, Fault | None]:
+        source = self.source
+        if not source.time_steps:
+            return judge(None, gateway_us, source.trust), None
+        raw = dig(document, source.time_steps)
+        device_us = parse(raw, source.time_format, source.zone)
+        fault = None
+        if device_us is None and raw is not None:
+            fault = Fault("time-unreadable", "time", ".".join(map(str, source.time_steps)))
+        return judge(device_us, gateway_us, source.trust), fault
+
+    def _identity(
+        self, device: str, document: Any, message: Message
+    ) -> tuple[bytes | None, Quality]:
+        source = self.source
+        if source.dedup_steps:
+            parts = [_plain(dig(document, steps)) for steps in source.dedup_steps]
+            if all(part is not None for part in parts):
+                return msgspec.msgpack.encode([source.id, device, *parts]), Quality(0)
+            self._count(device, "no_id")
+        if source.promise is Promise.D:
+            return None, Quality(0)
+        digest = blake2b(message.payload, digest_size=8, key=message.topic.encode()[:64]).digest()
+        seen = digest in self._recent
+        self._recent.append(digest)
+        if message.dup or seen:
+            self._count(device, "maybe_repeat")
+            return None, Quality.MAYBE_REPEAT
+        return None, Quality(0)
+
+    def _count_totals(
+        self,
+        device: str,
+        values: dict[str, Value],
+        time: Judged,
+        message: Message,
+        watermarks: list[Watermark],
+    ) -> tuple[bool, Quality]:
+        """Turn totals into increments in place; False if the message was counted before."""
+        quality, fresh = Quality(0), False
+        has_time = not time.quality & Quality.CLOCK_GATEWAY
+        for one in self.source.counters:
+            raw = values.get(one.name)
+            if not isinstance(raw, int):
+                continue
+            assert one.counter is not None
+            name = f"counter/{self.source.id}/{device}/{one.name}"
+            state = self._state(name)
+            if message.retained and state is not None:
+                continue
+            done = step(
+                one.counter,
+                state,
+                raw % one.counter.wrap if raw >= 0 else 0,
+                time.event_us,
+                zone=self.source.zone,
+                redelivered=message.dup,
+                has_time=has_time,
+            )
+            if done.repeat:
+                continue
+            fresh = True
+            quality |= done.quality
+            self._counters[name] = done.state
+            watermarks.append(Watermark(source=name, value=done.state.dump()))
+            values[one.name] = done.increment
+            if one.raw_field is not None:
+                values[one.raw_field] = raw
+            self._window(values, state, time)
+        if message.retained:
+            self._count(device, "retained")
+            return False, quality
+        if not fresh:
+            self._count(device, "repeat")
+        return fresh, quality
+
+    def _window(self, values: dict[str, Value], before: CounterState | None, time: Judged) -> None:
+        if self.source.has_window and before is not None and before.at_us < time.event_us:
+            values.setdefault("window_start", before.at_us)
+            values.setdefault("window_s", (time.event_us - before.at_us) // 1_000_000)
+
+    def _state(self, name: str) -> CounterState | None:
+        if name not in self._counters:
+            stored = self._watermark(name)
+            try:
+                self._counters[name] = None if stored is None else CounterState.load(stored)
+            except DecodeError:
+                self._count(self.source.id, "watermark_unreadable")
+                self._counters[name] = None
+        return self._counters[name]
+
+    def _hide(self, mapping: Mapping_, values: dict[str, Value], event_us: int) -> None:
+        """Replace what identifies persons by pseudonyms: nothing clear goes on from here."""
+        for one in mapping:
+            text = values.get(one.name)
+            if one.transform is not None and isinstance(text, str):
+                values[one.name] = self._pseudonym(one, text, event_us)
+
+    def _pseudonym(self, one: Compiled, text: str, event_us: int) -> bytes:
+        if one.transform == "pseudonym_plate":
+            return pseudonym_plate(self._key, text, local_day(event_us, self.source.zone))
+        return pseudonym(self._key, text)
+
+    def _rejections(
+        self, device: str, document: Any, message: Message, faults: list[Fault]
+    ) -> list[Rejected]:
+        found = [
+            self._rejected(device, fault.reason, message, f"{fault.field} at {fault.path}")
+            for fault in faults
+        ]
+        if self.source.quarantine_unknown and isinstance(document, dict):
+            unknown = [str(key) for key in document if str(key) not in self.source.known_keys]
+            if unknown:
+                detail = printable(", ".join(unknown))
+                found.append(self._rejected(device, "unknown-field", message, detail))
+        return found
+
+    def _refused(self, device: str, reason: str, message: Message, detail: str) -> Reading:
+        self._count(device, "rejected")
+        if message.retained:
+            return Reading(promise=self.source.promise)
+        return Reading(
+            rejected=[self._rejected(device, reason, message, detail)], promise=self.source.promise
+        )
+
+    def _rejected(self, device: str, reason: str, message: Message, detail: str) -> Rejected:
+        if self.source.personal:
+            # The body may hold the very numbers that the map hides: keep only what finds it again.
+            tag = blake2b(message.payload, digest_size=8, key=self._key).hexdigest()
+            size = len(message.payload)
+            return Rejected(device=device, reason=reason, detail=f"{detail}; {size} bytes, {tag}")
+        raw = message.payload[:RAW_BYTES_MAX]
+        return Rejected(device=device, reason=reason, raw=raw, detail=detail)
+
+
+def _document(payload: bytes) -> tuple[Any, str]:
+    """The JSON document of a payload, or why there is none."""
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        return None, "too-large"
+    try:
+        document = msgspec.json.decode(payload.removeprefix(_BOM))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None, "not-json"
+    return (document, "") if isinstance(document, dict | list) else (None, "not-an-object")
+
+
+def _plain(value: Any) -> str | int | float | bool | None:
+    return value if isinstance(value, str | int | float | bool) else None

@@ -1,0 +1,242 @@
+"""The shell: one connection to a broker serves all devices on it.
+
+Topics decide which decoder gets a message; the decoders are pure. A message that belongs to nobody
+is rejected with its reason and acknowledged: it must not block the session for ever.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from devices.driver import (
+    DeviceState,
+    Driver,
+    DriverContext,
+    DriverError,
+    ProbeResult,
+    Promise,
+    Reading,
+    Rejected,
+    printable,
+    weakest,
+)
+from devices.lorawan.decoder import LorawanDecoder
+from devices.mqtt.client import Connection, Delivery, Settings
+from devices.mqtt.decoder import JsonDecoder, Message
+from devices.mqtt.plan import MqttConfig
+from devices.mqtt.source import JsonSource
+from devices.mqtt.topics import matches
+from devices.tables import span_us
+from devices.transforms import pseudonym_key
+from protocol.errors import Code, ConfigError
+
+#: How often silent sensors are looked for, in seconds.
+STALE_EVERY_S: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Route:
+    """A decoder and the topics that are its."""
+
+    topic: str
+    decode: Callable[[Message, int], Reading]
+    accepts: Callable[[Message], bool] | None = None
+    device: str = ""
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What the connection did; for `status` and tests."""
+
+    messages: int = 0
+    acknowledged: int = 0
+    pauses: int = 0
+    sessions_lost: int = 0
+    heard: dict[str, int] = field(default_factory=dict)  # device entry -> gateway time
+
+
+class MqttDriver:
+    """Receives, dispatches, acknowledges; see `devices.driver.Driver`."""
+
+    def __init__(self, config: MqttConfig, context: DriverContext) -> None:
+        self.config = config
+        self.statistics = Statistics()
+        self._context = context
+        self._settings = _settings(config, context)
+        key = pseudonym_key(context.secret("pseudonym"))
+        self._lorawan = LorawanDecoder(
+            config.lorawan, watermark=context.watermark, count=context.health.count
+        )
+        self._routes = [self._json_route(one, key) for one in config.json]
+        self._routes += [_Route(one.topic, self._lorawan.decode) for one in config.lorawan]
+        self._silent_us = {one.id: one.silence_us for one in config.json if one.silence_us}
+        promises = config.promises.values()
+        self.promise = weakest(promises) if promises else Promise.C
+        self._had_session = False
+        self._stale_at_us = 0
+
+    async def run(self) -> AsyncIterator[Reading]:
+        """Connect, subscribe, yield; raises DriverError when the connection is lost."""
+        async with Connection(self._settings) as connection:
+            if self._had_session and not connection.client.session_present:
+                self.statistics.sessions_lost += 1
+                self._context.health.count(self.config.table.id, "sessions_lost")
+            self._had_session = True
+            await connection.subscribe(self.config.filters)
+            self._context.health.changed(self.config.table.id, DeviceState.ONLINE)
+            async for delivery in connection.deliveries(STALE_EVERY_S):
+                if delivery is None:
+                    for reading in self._tick():
+                        yield reading
+                else:
+                    yield self._reading(delivery, connection)
+
+    async def probe(self) -> list[ProbeResult]:
+        """Connect once under a name of our own: the running agent keeps its session."""
+        table = self.config.table
+        settings = _settings(self.config, self._context, suffix="-probe", persistent=False)
+        about = {"url": table.url, "client_id": table.client_id}
+        try:
+            async with asyncio.timeout(settings.timeout_s * 2), Connection(settings):
+                return [ProbeResult(device=table.id, ok=True, key="broker-answers", fields=about)]
+        except DriverError as error:
+            about |= {"code": error.code.key, "expected": error.expected}
+            key = {"login": "broker-refuses", "tls": "broker-tls"}.get(error.field, "broker-away")
+            return [ProbeResult(device=table.id, ok=False, key=key, fields=about)]
+        except TimeoutError:
+            return [ProbeResult(device=table.id, ok=False, key="broker-away", fields=about)]
+
+    def _json_route(self, source: JsonSource, key: bytes) -> _Route:
+        decoder = JsonDecoder(
+            source, key=key, watermark=self._context.watermark, count=self._context.health.count
+        )
+        accepts = decoder.accepts if source.only is not None else None
+        return _Route(source.topic, decoder.decode, accepts, source.id)
+
+    def _reading(self, delivery: Delivery, connection: Connection) -> Reading:
+        """Decode one delivery; its acknowledgement is bound to its connection."""
+        now_us = self._context.clock_us()
+        message = delivery.message
+        self.statistics.messages += 1
+        reading = self._decode(message, now_us)
+        if message.qos == 0:
+            return reading
+        return _with_ack(reading, partial(self._acknowledge, connection, delivery))
+
+    def _decode(self, message: Message, now_us: int) -> Reading:
+        for route in self._routes:
+            if matches(route.topic, message.topic) and (
+                route.accepts is None or route.accepts(message)
+            ):
+                reading = route.decode(message, now_us)
+                self._heard(route, reading, now_us)
+                return reading
+        return self._nobodys(message)
+
+    def _heard(self, route: _Route, reading: Reading, now_us: int) -> None:
+        health = self._context.health
+        if route.device:
+            self.statistics.heard[route.device] = now_us
+        for rows in reading.rows:
+            for record in rows.records:
+                health.seen(record.device, now_us)
+        if reading.rejected and not reading.rows and route.device:
+            health.changed(route.device, DeviceState.GARBLED, reading.rejected[0].reason)
+
+    def _nobodys(self, message: Message) -> Reading:
+        if message.retained:
+            return Reading()
+        self._context.health.count(self.config.table.id, "rejected")
+        topic = printable(message.topic)
+        # The body is nobody's: it may hold anything, so only where it came from is kept.
+        rejected = Rejected(device=self.config.table.id, reason="no-device-for-topic", detail=topic)
+        return Reading(rejected=[rejected], promise=Promise.B)
+
+    def _acknowledge(self, connection: Connection, delivery: Delivery) -> None:
+        self.statistics.acknowledged += 1
+        connection.acknowledge(delivery)
+
+    def _tick(self) -> list[Reading]:
+        """Once a minute: sensors gone stale, devices gone silent."""
+        now_us = self._context.clock_us()
+        for device, silent_us in self._silent_us.items():
+            last_us = self.statistics.heard.setdefault(device, now_us)
+            if now_us - last_us > silent_us:
+                self._context.health.changed(device, DeviceState.SILENT)
+        stale = self._lorawan.stale(now_us)
+        return [] if stale is None else [stale]
+
+
+def _with_ack(reading: Reading, ack: Callable[[], None]) -> Reading:
+    return Reading(
+        rows=reading.rows,
+        identity=reading.identity,
+        watermarks=reading.watermarks,
+        rejected=reading.rejected,
+        urgent=reading.urgent,
+        promise=reading.promise,
+        ack=ack,
+    )
+
+
+def _settings(
+    config: MqttConfig, context: DriverContext, *, suffix: str = "", persistent: bool = True
+) -> Settings:
+    """The connection's settings; secrets are read here, once. Raises ConfigError."""
+    table = config.table
+    scheme, _, rest = table.url.partition("://")
+    host, port = split_host(rest.rstrip("/"), 8883 if scheme == "mqtts" else 1883)
+    username = password = None
+    if table.login is not None:
+        login = context.secret(table.login.removeprefix("secret:"))
+        username, colon, password = login.partition(":")
+        if not colon:
+            raise ConfigError(Code.CONFIG_INVALID, field=table.login, expected="user:password")
+    return Settings(
+        host=host,
+        port=port,
+        client_id=table.client_id + suffix,
+        username=username,
+        password=password,
+        version=table.protocol,
+        tls=partial(_tls, config) if scheme == "mqtts" else None,
+        keepalive_s=max(5, span_us(table.keepalive) // 1_000_000),
+        timeout_s=span_us(table.connect_timeout) / 1_000_000,
+        in_flight=table.in_flight,
+        session_expiry_s=min(span_us(table.session_expiry) // 1_000_000, 0xFFFF_FFFE),
+        packet_max=table.packet_max,
+        persistent=persistent,
+    )
+
+
+def split_host(text: str, port: int) -> tuple[str, int]:
+    """`[::1]:1883`, `broker:1883` or `broker` -> host and port."""
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        return host, int(rest[1:]) if rest.startswith(":") and rest[1:].isdigit() else port
+    host, colon, number = text.rpartition(":")
+    if colon and number.isdigit() and int(number) < 65_536:
+        return host, int(number)
+    return text, port
+
+
+def _tls(config: MqttConfig) -> ssl.SSLContext:
+    """A context that always verifies; reads files, so it runs in a thread."""
+    table = config.table
+    join = partial(_path, config.folder)
+    context = ssl.create_default_context(cafile=join(table.ca) if table.ca else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if table.certificate:
+        context.load_cert_chain(join(table.certificate), join(table.key) if table.key else None)
+    return context
+
+
+def _path(folder: str, name: str) -> str:
+    return str(Path(folder) / name)
+
+
+_: type[Driver] = MqttDriver
