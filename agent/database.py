@@ -24,6 +24,8 @@ Transaction = Callable[[sqlite3.Connection], T]
 
 SETTLE_WAIT_S: Final = (0.05, 5.0)  # first and longest wait between tries to read a file again
 
+COMMITS_BETWEEN_MEASURES: Final = 8  # while the file is far from any limit
+
 _FULL, _IOERR, _CORRUPT, _NOTADB = 13, 10, 11, 26
 
 
@@ -180,7 +182,8 @@ class Database:
             return self._judge(work, result, error)
         sys.audit("shanmen.point", f"{name}.after")
         self._number += 1
-        self.disk.measure(connection)
+        if name != "commit" or self.disk.is_close or self._number % COMMITS_BETWEEN_MEASURES == 0:
+            self.disk.measure(connection)
         return result
 
     def _judge(self, work: Transaction[T], result: T, error: sqlite3.Error) -> T:

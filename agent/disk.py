@@ -19,6 +19,7 @@ POLLED_STOP: Final = 0.85
 ACKS_STOP: Final = 0.95
 LEAVE_FULL: Final = 0.80
 PAGES_MIN: Final = 64
+MARGIN_PAGES: Final = (32 << 20) // PAGE_BYTES
 
 
 class DiskLevel(IntEnum):
@@ -46,6 +47,11 @@ class Disk:
     def share(self) -> float:
         """Used part of the file's limit, 0..1 (above 1 while the reserve is in use)."""
         return self.used_pages / self.pages
+
+    @property
+    def is_close(self) -> bool:
+        """Whether a few commits of 1 MiB may reach the next level: then each is measured."""
+        return self.used_pages + MARGIN_PAGES > self.pages * POLLED_STOP
 
     def max_pages(self) -> int:
         """`max_page_count` for the present level."""

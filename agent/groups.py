@@ -5,7 +5,7 @@ commit which failed can be prepared again.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,10 +34,8 @@ class Pending:
 
     reading: Reading
     driver: str
-    driver_id: int
     wall_us: int  # when it was handed over
     boot_us: int
-    source: int  # times.ClockSource then
     records: int
     future: asyncio.Future[None]  # done after the commit, never before
     size: float = 0.0  # estimated bytes in the journal
@@ -63,7 +61,7 @@ class Prepared:
     parts: list[Part] = field(default_factory=list)
     watermarks: dict[tuple[str, str], bytes] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
-    keys: list[tuple[int, bytes]] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
     duplicates: list[Bound] = field(default_factory=list)  # one a record that was dropped
 
 
@@ -82,21 +80,20 @@ class _Gathered:
 def prepare(
     group: Sequence[Pending],
     bounds: Mapping[str, Bound],
-    known: frozenset[tuple[int, bytes]] = frozenset(),
+    known: Container[bytes],
 ) -> Prepared:
     """Turn a group into what its commit writes; readings with a key in `known` are left out."""
     prepared = Prepared()
-    seen = set(known)
+    fresh: set[bytes] = set()
     gathered: dict[str, _Gathered] = {}
     for pending in group:
         reading = pending.reading
         if pending.key is not None:
-            key = (pending.driver_id, pending.key)
-            if key in seen:
+            if pending.key in fresh or pending.key in known:
                 _count_duplicates(reading, bounds, prepared)
                 continue
-            seen.add(key)
-            prepared.keys.append(key)
+            fresh.add(pending.key)
+            prepared.keys.append(pending.key)
         for watermark in reading.watermarks:
             prepared.watermarks[pending.driver, watermark.source] = watermark.value
         if reading.rejected:

@@ -21,6 +21,7 @@ from agent.register import Birth, Register
 from agent.resources import Bound, JournalRow, Stream
 from agent.rest import lock
 from agent.runs import Run, Runs
+from agent.seen import Seen
 from devices.driver import Promise
 from protocol.errors import Code, FatalError, ShanmenError, UnavailableError
 
@@ -28,7 +29,6 @@ GROUP_RECORDS_MAX: Final = 2_000
 GROUP_BYTES_MAX: Final = 1 << 20
 PENDING_RECORDS_MAX: Final = 4 * GROUP_RECORDS_MAX  # above it `room` waits
 CLOCK_STEP_US: Final = 500_000  # a group does not span a step of the wall clock
-SEEN_DELETED_MAX: Final = 500  # old identities removed a commit
 
 _MAY_WAIT: Final = frozenset({Promise.D, Promise.E})
 
@@ -44,10 +44,21 @@ class _Change:
     birth: Birth | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """When a group was committed, by which run and clock."""
+
+    run: Run
+    wall_us: int
+    boot_us: int
+    source: int  # times.ClockSource
+
+
 @dataclass(slots=True)
 class _Committed:
     prepared: Prepared
     changes: list[_Change]
+    seen_row: int
 
 
 class Journal:
@@ -63,6 +74,7 @@ class Journal:
         quarantine: Quarantine,
         clock: Clock,
         random: Randomness,
+        seen: Seen,
         commit_delay_s: float,
     ) -> None:
         self.grew = asyncio.Event()  # set after each commit: the sealer looks
@@ -76,6 +88,7 @@ class Journal:
         self._quarantine = quarantine
         self._clock = clock
         self._random = random
+        self._seen = seen
         self._delay_s = commit_delay_s
         self._pending: deque[Pending] = deque()
         self._records = 0  # in `_pending`
@@ -89,10 +102,14 @@ class Journal:
         self._stopping = False
 
     async def load(self) -> None:
-        """Read the committed watermarks; their number is bounded by the configuration."""
-        rows = await self._database.read(
-            lambda c: c.execute("SELECT driver, source, value FROM watermark").fetchall()
-        )
+        """Read what was seen, and the watermarks; their number is bounded by the configuration."""
+        now_us = self._clock.now_us()
+
+        def work(connection: sqlite3.Connection) -> list[tuple[str, bytes, bytes]]:
+            self._seen.load(connection, now_us)
+            return connection.execute("SELECT driver, source, value FROM watermark").fetchall()
+
+        rows = await self._database.read(work)
         for driver, source, sealed in rows:
             place = b"watermark" + driver.encode() + b"\0" + source
             self.watermarks[driver, source.decode()] = self._register.root.unwrap(place, sealed)
@@ -193,7 +210,6 @@ class Journal:
                 records + first.records > GROUP_RECORDS_MAX
                 or size + first.size > GROUP_BYTES_MAX
                 or abs(first.wall_us - first.boot_us - base) > CLOCK_STEP_US
-                or first.source != group[0].source
             ):
                 break
             group.append(pending.popleft())
@@ -220,15 +236,19 @@ class Journal:
             return
         if self._runs.is_old:
             await self._runs.begin()
-        prepared = prepare(group, self._bounds)
-        run, now_us = self._runs.current, group[-1].wall_us
-        last = group[-1]
+        prepared = prepare(group, self._bounds, self._seen)
+        stamp = _Stamp(
+            self._runs.current,
+            group[-1].wall_us,
+            group[-1].boot_us,
+            int(self._clock.mark().source),
+        )
 
         def work(connection: sqlite3.Connection) -> _Committed:
-            return self._write(connection, group, prepared, run, last)
+            return self._write(connection, prepared, stamp)
 
         def then(committed: _Committed) -> None:
-            self._move(committed, now_us)
+            self._move(committed, stamp)
             self._acknowledge(group)
 
         try:
@@ -248,23 +268,13 @@ class Journal:
     # --- on the database's thread ------------------------------------------------------------------
 
     def _write(
-        self,
-        connection: sqlite3.Connection,
-        group: Sequence[Pending],
-        prepared: Prepared,
-        run: Run,
-        last: Pending,
+        self, connection: sqlite3.Connection, prepared: Prepared, stamp: _Stamp
     ) -> _Committed:
+        seen_row = 0
         if prepared.keys:
-            known = _known(connection, prepared.keys)
-            if known:
-                prepared = prepare(group, self._bounds, known)
-            connection.executemany(
-                "INSERT INTO seen VALUES(?, ?, ?)",
-                [(driver, key, last.wall_us) for driver, key in prepared.keys],
-            )
+            seen_row = self._seen.write(connection, prepared.keys, stamp.wall_us)
         changes = [
-            self._part(connection, part, run, last) for part in prepared.parts if part.bodies
+            self._part(connection, part, stamp) for part in prepared.parts if part.bodies
         ]
         _count(connection, prepared)
         for (driver, source), value in prepared.watermarks.items():
@@ -274,13 +284,13 @@ class Journal:
                 (driver, source.encode(), self._register.root.wrap(place, value)),
             )
         if prepared.refused:
-            self._quarantine.put(connection, prepared.refused, last.wall_us)
-        return _Committed(prepared, changes)
+            self._quarantine.put(connection, prepared.refused, stamp.wall_us)
+        return _Committed(prepared, changes, seen_row)
 
     def _part(
-        self, connection: sqlite3.Connection, part: Part, run: Run, last: Pending
+        self, connection: sqlite3.Connection, part: Part, stamp: _Stamp
     ) -> _Change:
-        bound = part.bound
+        bound, run = part.bound, stamp.run
         birth = self._register.birth(connection, bound) if bound.must_register else None
         stream = bound.stream or (birth and birth.stream) or self._register.new_stream()
         if bound.stream is None:
@@ -294,12 +304,12 @@ class Journal:
                 " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     stream.id, run.id, first, count,
-                    last.boot_us * 1000, last.wall_us, last.source, body,
+                    stamp.boot_us * 1000, stamp.wall_us, stamp.source, body,
                 ),
             )  # fmt: skip
             row_id = cursor.lastrowid or 0
             change.rows.append(
-                JournalRow(row_id, run.id, first, count, last.boot_us, last.wall_us, last.source)
+                JournalRow(row_id, run.id, first, count, stamp.boot_us, stamp.wall_us, stamp.source)
             )
             change.next_row += count
         connection.execute(
@@ -311,9 +321,11 @@ class Journal:
 
     # --- after COMMIT, on the loop ----------------------------------------------------------------
 
-    def _move(self, committed: _Committed, now_us: int) -> None:
+    def _move(self, committed: _Committed, stamp: _Stamp) -> None:
         self.commits += 1
-        boot_us = self._clock.monotonic_us()
+        keys = committed.prepared.keys
+        if keys:
+            self._seen.move(keys, committed.seen_row, stamp.wall_us)
         for change in committed.changes:
             part, bound, stream = change.part, change.part.bound, change.stream
             if change.birth is not None:
@@ -322,7 +334,7 @@ class Journal:
             stream.next_row = change.next_row
             stream.rows.extend(change.rows)
             if stream.oldest_us is None:
-                stream.oldest_us = boot_us
+                stream.oldest_us = stamp.boot_us
             stream.is_urgent |= part.is_urgent
             bound.counters.journalled += part.records
             bound.counters.maybe_repeat += part.maybe_repeat
@@ -348,24 +360,6 @@ class Journal:
 
 def _is_waiting(pending: Pending) -> bool:
     return pending.reading.urgent or pending.reading.promise not in _MAY_WAIT
-
-
-def _known(
-    connection: sqlite3.Connection, keys: Sequence[tuple[int, bytes]]
-) -> frozenset[tuple[int, bytes]]:
-    """Which identities were committed before."""
-    known: set[tuple[int, bytes]] = set()
-    for driver in {driver for driver, _ in keys}:
-        wanted = [key for number, key in keys if number == driver]
-        for start in range(0, len(wanted), 500):
-            chunk = wanted[start : start + 500]
-            marks = ",".join("?" * len(chunk))
-            rows = connection.execute(
-                f"SELECT key FROM seen WHERE driver = ? AND key IN ({marks})",  # noqa: S608 - marks
-                (driver, *chunk),
-            )
-            known.update((driver, row[0]) for row in rows)
-    return frozenset(known)
 
 
 def _count(connection: sqlite3.Connection, prepared: Prepared) -> None:

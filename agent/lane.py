@@ -19,6 +19,7 @@ from agent.resources import Bound
 from agent.rest import RootKey
 from agent.runs import Runs
 from agent.schema import BodyState
+from agent.seen import Seen
 from agent.sealer import Sealer
 
 
@@ -63,6 +64,7 @@ class Lane:
             quarantine=self.quarantine,
             clock=clock,
             random=random,
+            seen=Seen(age_us=int(settings.seen_age_s * 1e6), count_max=settings.seen_max),
             commit_delay_s=settings.commit_delay_s,
         )
         self.sealer = Sealer(

@@ -15,9 +15,9 @@ from agent.lane import Lane
 from agent.ports import Clock
 from agent.resources import Bound, Counters
 from agent.rest import RootKey
+from agent.seen import KEY_BYTES
 from devices.driver import Promise, Reading, Rows
 
-SEEN_KEY_BYTES: Final = 16
 _POLLED: Final = frozenset({Promise.D, Promise.E})
 
 
@@ -39,7 +39,8 @@ class Pipeline:
         self._bounds = bounds
         self._clock = clock
         self._seen_key = root.derive(b"seen")
-        self._drivers: dict[str, int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._hashes: dict[str, hashlib.blake2b] = {}  # state after key and driver's name
 
     @property
     def level(self) -> DiskLevel:
@@ -83,26 +84,33 @@ class Pipeline:
         return any(rows.resource in self._in_vault for rows in reading.rows)
 
     def _submit(self, lane: Lane, reading: Reading, driver: str) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         records, size = 0, 0.0
         for rows in reading.rows:
             bound = self._bounds.get(rows.resource)
-            records += len(rows.records)
-            size += len(rows.records) * (bound.record_bytes if bound is not None else 256.0)
+            count = len(rows.records)
+            records += count
+            size += count * (bound.record_bytes if bound is not None else 256.0)
         key = None
         if reading.identity is not None:
-            key = hashlib.blake2b(
-                reading.identity, key=self._seen_key, digest_size=SEEN_KEY_BYTES
-            ).digest()
+            state = self._hashes.get(driver)
+            if state is None:
+                state = hashlib.blake2b(key=self._seen_key, digest_size=KEY_BYTES)
+                state.update(driver.encode() + b"\0")
+                self._hashes[driver] = state
+            state = state.copy()
+            state.update(reading.identity)
+            key = state.digest()
         clock = self._clock
         lane.journal.submit(
             Pending(
                 reading,
                 driver,
-                self._driver_id(driver),
                 clock.now_us(),
                 clock.monotonic_us(),
-                int(clock.mark().source),
                 records,
                 future,
                 size,
@@ -140,10 +148,3 @@ class Pipeline:
             ),
             driver,
         )
-
-    def _driver_id(self, driver: str) -> int:
-        number = self._drivers.get(driver)
-        if number is None:
-            digest = hashlib.blake2b(driver.encode(), digest_size=8).digest()
-            number = self._drivers[driver] = int.from_bytes(digest, "big") >> 1
-        return number

@@ -54,7 +54,7 @@ TABLES: Final[tuple[str, ...]] = (
     " first_row INT, n INT, boot_ns INT, wall_us INT, clock INT, body BLOB)",
     "CREATE TABLE watermark(driver TEXT, source BLOB, value BLOB,"
     " PRIMARY KEY(driver, source)) WITHOUT ROWID",
-    "CREATE TABLE seen(driver INT, key BLOB, at INT, PRIMARY KEY(driver, key)) WITHOUT ROWID",
+    "CREATE TABLE seen(id INTEGER PRIMARY KEY, at INT, keys BLOB)",  # why a row a commit: seen.py
     "CREATE TABLE epoch_key(commitment BLOB PRIMARY KEY, resource BLOB, epoch INT, grp INT,"
     " wrapped BLOB, from_us INT, to_us INT, wrap_sent INT, open INT, stream BLOB, last_seq INT,"
     " used_at INT)",
@@ -76,7 +76,6 @@ TABLES: Final[tuple[str, ...]] = (
     "CREATE INDEX body_due ON body(id) WHERE state = 0",
     "CREATE INDEX body_grace ON body(id) WHERE state = 2",
     "CREATE INDEX outbox_due ON outbox(id) WHERE state = 0",
-    "CREATE INDEX seen_at ON seen(at)",
 )
 
 
