@@ -1,0 +1,97 @@
+"""The device of the torture: produces, sends until acknowledged, and keeps books.
+
+It runs in the harness and outlives every kill. What it was told `ok` for is marked in the trace, so
+that a power cut knows what had been promised by then.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+WINDOW = 64
+
+
+@dataclass
+class Books:
+    """What was produced and what was acknowledged, by key."""
+
+    produced: dict[str, dict[str, object]] = field(default_factory=dict)
+    acked: set[str] = field(default_factory=set)
+
+
+class Device:
+    """Sends a mix of the three classes while it runs; `drain` waits until everything is taken."""
+
+    def __init__(self, port: int, on_ack: Callable[[str], None] = lambda _key: None) -> None:
+        self.port = port
+        self.books = Books()
+        self.producing = True
+        self.pause_s = 0.002
+        self._on_ack = on_ack
+        self._next = {"A": 1, "D": 1, "E": 1}
+        self._open: dict[str, dict[str, object]] = {}
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Connect, send, be acknowledged; again after every loss of the connection."""
+        while True:
+            with suppress(OSError, asyncio.IncompleteReadError, ValueError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                try:
+                    await self._talk(reader, writer)
+                finally:
+                    writer.close()
+            await asyncio.sleep(0.02)
+
+    async def drained(self) -> None:
+        """Wait until nothing is unacknowledged. The caller bounds the wait."""
+        while self._open:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.readline()
+        if not first.startswith(b"from "):
+            return
+        for message in list(self._open.values()):
+            writer.write(json.dumps(message).encode() + b"\n")
+        async with asyncio.TaskGroup() as tasks:
+            sender = tasks.create_task(self._send(writer))
+            while line := await reader.readline():
+                self._take(line.decode().split()[1])
+            sender.cancel()
+
+    def _take(self, key: str) -> None:
+        if self._open.pop(key, None) is not None:
+            self.books.acked.add(key)
+            self._on_ack(key)
+            self._changed.set()
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(self.pause_s)
+            if not self.producing or len(self._open) >= WINDOW:
+                continue
+            message = self._make("AAADE"[turn % 5])
+            turn += 1
+            writer.write(json.dumps(message).encode() + b"\n")
+            await writer.drain()
+
+    def _make(self, kind: str) -> dict[str, object]:
+        n = self._next[kind]
+        self._next[kind] = n + 1
+        key = f"{kind}{n}"
+        message: dict[str, object] = {"key": key, "at": time.time_ns() // 1000}
+        if kind == "A":
+            message |= {"gate": f"E{n % 3}", "nth": 1 + n % 5}
+        elif kind == "D":
+            message |= {"total": n * 3}
+        else:
+            message |= {"n": n}
+        self.books.produced[key] = message
+        self._open[key] = message
+        return message
