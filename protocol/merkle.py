@@ -158,12 +158,12 @@ def verify_inclusion(
     Raises VerifyError for an index outside the tree, a path longer or shorter than exactly right,
     a hash that is not 32 bytes, or another root.
     """
-    _check_hashes(path, hashed_leaf, root)
+    _check_hashes(Code.PROOF_INVALID, path, hashed_leaf, root)
     if not 0 <= index < size:
         raise VerifyError(Code.PROOF_INVALID, field="index", value=index, expected=f"0..{size - 1}")
     inner = (index ^ (size - 1)).bit_length()
     border = (index >> inner).bit_count()
-    _check_length(path, inner + border)
+    _check_length(Code.PROOF_INVALID, path, inner + border)
     digest = _chain_inner(hashed_leaf, path[:inner], index)
     digest = _chain_right(digest, path[inner:])
     if digest != root:
@@ -181,20 +181,20 @@ def verify_consistency(
     if not 1 <= old <= new:
         raise VerifyError(Code.CONSISTENCY_INVALID, field="old", value=old, expected=f"1..{new}")
     if old == new:
-        _check_length(path, 0)
+        _check_length(Code.CONSISTENCY_INVALID, path, 0)
         if old_root != new_root:
             raise VerifyError(Code.CONSISTENCY_INVALID, field="old root", value=old_root.hex())
         return
-    _check_hashes(path, old_root, new_root)
+    _check_hashes(Code.CONSISTENCY_INVALID, path, old_root, new_root)
     shift = (old & -old).bit_length() - 1
     inner = ((old - 1) ^ (new - 1)).bit_length() - shift
     border = ((old - 1) >> (inner + shift)).bit_count()
     rest = list(path)
     if old == 1 << shift:
         seed = old_root
-        _check_length(path, inner + border)
+        _check_length(Code.CONSISTENCY_INVALID, path, inner + border)
     else:
-        _check_length(path, inner + border + 1)
+        _check_length(Code.CONSISTENCY_INVALID, path, inner + border + 1)
         seed = rest.pop(0)
     mask = (old - 1) >> shift
     seen = _chain_right(_chain_inner_right(seed, rest[:inner], mask), rest[inner:])
@@ -243,11 +243,11 @@ def _chain_right(seed: bytes, path: Sequence[bytes]) -> bytes:
     return seed
 
 
-def _check_hashes(path: Sequence[bytes], *more: bytes) -> None:
+def _check_hashes(code: Code, path: Sequence[bytes], *more: bytes) -> None:
     if any(len(digest) != HASH_BYTES for digest in (*path, *more)):
-        raise VerifyError(Code.PROOF_INVALID, field="hash", expected=f"{HASH_BYTES} bytes each")
+        raise VerifyError(code, field="hash", expected=f"{HASH_BYTES} bytes each")
 
 
-def _check_length(path: Sequence[bytes], exact: int) -> None:
+def _check_length(code: Code, path: Sequence[bytes], exact: int) -> None:
     if len(path) != exact:
-        raise VerifyError(Code.PROOF_INVALID, field="path", value=len(path), expected=str(exact))
+        raise VerifyError(code, field="path", value=len(path), expected=str(exact))
