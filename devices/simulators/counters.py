@@ -14,7 +14,7 @@ from devices.simulators.books import Book, Content
 from devices.simulators.command import Clock, Orders, orders, rfc3339, run, ticks
 from devices.simulators.publisher import Message, Publisher
 
-TOPIC = "counters/{line}"
+TOPIC = "counters/{bits}/{line}"
 RESOURCE = "passages"
 
 
@@ -65,7 +65,7 @@ class Counters:
         content = Content(time_us, shown | {"in_sum": counter.came, "out_sum": counter.went})
         self._book.made(key, "D", counter.line, [(RESOURCE, content)])
         body = {"ts": rfc3339(time_us), "line": counter.line, **shown}
-        topic = TOPIC.format(line=counter.line)
+        topic = TOPIC.format(bits=counter.wrap.bit_length() - 1, line=counter.line)
         await self._publisher.send(Message(key, topic, json.dumps(body).encode()))
 
 

@@ -129,7 +129,7 @@ async def test_counters_totals_wrap_and_their_sums_do_not(tmp_path: Path) -> Non
     heard, books = await run(tmp_path, "counters", 400)
     assert len(heard) == 400
     shown = [
-        json.loads(message.payload) for message in heard if str(message.topic) == "counters/N1"
+        json.loads(message.payload) for message in heard if str(message.topic) == "counters/16/N1"
     ]
     assert any(later["in_total"] < before["in_total"] for before, later in zip(shown, shown[1:]))
     sums = [made.forms[0].values for made in books["passages"] if made.device == "N1"]
