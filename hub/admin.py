@@ -1,0 +1,321 @@
+"""What an operator decides: sites, tokens, agents. Each change goes into ledger and audit trail.
+
+One transaction each: the change, its row in the audit trail, and a hub-signed `review` object with
+a leaf of its own, so that a decision can neither be denied nor slipped in later.
+"""
+
+import base64
+import re
+import secrets
+from collections.abc import Callable
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hub.domain.agents import AgentState
+from hub.keys import HubKeys
+from hub.record import Recorded, Recorder
+from hub.store import agents, principals, read_tokens, sites, tokens
+from hub.store.agents import AgentRow
+from hub.store.audit import Actor
+from hub.store.engine import Store, Tx
+from hub.store.sites import SiteRow
+from hub.store.tokens import TokenKind, TokenRow
+from protocol import ids
+from protocol.envelope import make
+from protocol.errors import Code, ConfigError, RefusedError
+from protocol.ids import PrincipalId, WireNonce
+from protocol.token import make_token
+
+READ_TOKEN_PREFIX: Final = "smr1-"  # noqa: S105  # a prefix that scanners can look for
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+_Name = Annotated[str, Meta(min_length=1, max_length=120)]
+_Reason = Annotated[str, Meta(max_length=200)]
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Payload of kind `review`: a decision of this hub's operator."""
+
+    action: str  #: as in the audit trail
+    subject: str  #: shown id of an agent, id of a site or token
+    reason: str
+    by: str  #: who decided, e.g. operator:li
+    at: int  #: hub time, µs UTC
+    nonce: WireNonce
+
+
+class SiteAdd(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="site add"
+):
+    """Enter a site (站点)."""
+
+    site: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    name: _Name
+    region: Annotated[str, Meta(pattern=r"^([0-9]{6,12})?$")] = ""  #: empty: the hub's own
+    owner: Annotated[str, Meta(max_length=64)] = ""  #: principal id as shown
+
+
+class SiteList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+               tag="site list"):  # fmt: skip
+    """List the sites."""
+
+
+class TokenNew(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+               tag="token new"):  # fmt: skip
+    """Make a token."""
+
+    kind: Literal["site", "owner", "read"]
+    site: Annotated[str, Meta(max_length=64)] = ""  #: of a site's token
+    name: Annotated[str, Meta(max_length=120)] = ""  #: of a read token: who has it
+    hours: Annotated[int, Meta(ge=1, le=24 * 365)] = 24  #: until a one-time token expires
+
+
+class TokenList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                tag="token list"):  # fmt: skip
+    """List the read tokens; never their text."""
+
+
+class TokenRevoke(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                  tag="token revoke"):  # fmt: skip
+    """End a read token."""
+
+    number: Annotated[int, Meta(ge=1)]
+
+
+class AgentList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                tag="agent list"):  # fmt: skip
+    """List the agents (of one site)."""
+
+    site: Annotated[str, Meta(max_length=64)] = ""
+
+
+class AgentShow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                tag="agent show"):  # fmt: skip
+    """Show one agent."""
+
+    agent: Annotated[str, Meta(max_length=64)]
+
+
+class AgentChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                  tag="agent change"):  # fmt: skip
+    """Approve, suspend or resume an agent."""
+
+    agent: Annotated[str, Meta(max_length=64)]
+    decision: Literal["approve", "suspend", "resume"]
+    reason: _Reason = ""
+
+
+Command = (
+    SiteAdd | SiteList | TokenNew | TokenList | TokenRevoke | AgentList | AgentShow | AgentChange
+)
+
+#: From which state a decision leads to which.
+_DECISIONS: Final = {
+    "approve": (AgentState.WAITING, AgentState.ACTIVE),
+    "suspend": (None, AgentState.SUSPENDED),
+    "resume": (AgentState.SUSPENDED, AgentState.ACTIVE),
+}
+
+Answer = dict[str, object]
+
+
+class Admin:
+    """Does an operator's commands; what it returns is plain and can be printed as JSON."""
+
+    def __init__(
+        self,
+        store: Store,
+        recorder: Recorder,
+        keys: HubKeys,
+        *,
+        region: str,
+        url: str,
+        clock_us: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._keys = keys
+        self._region = region
+        self._url = url
+        self._clock_us = clock_us
+
+    async def do(self, command: Command, by: Actor) -> Answer:  # noqa: PLR0911  # one per command
+        """Do one command. Raises ConfigError, RefusedError."""
+        match command:
+            case SiteAdd():
+                return await self._site_add(command, by)
+            case SiteList():
+                return {"sites": [_site(one) for one in await self._store.read(sites.all_of)]}
+            case TokenNew(kind="read"):
+                return await self._read_token(command, by)
+            case TokenNew():
+                return await self._one_time_token(command, by)
+            case TokenList():
+                found = await self._store.read(read_tokens.all_of)
+                return {"tokens": [_read_token(one) for one in found]}
+            case TokenRevoke():
+                return await self._revoke(command, by)
+            case AgentList():
+                rows = await self._store.read(agents.all_of, site=command.site or None)
+                return {"agents": [_agent(one) for one in rows]}
+            case AgentShow():
+                return await self._show(command)
+            case AgentChange():
+                return await self._change(command, by)
+
+    async def _record(self, by: Actor, action: str, subject: str, reason: str,
+                      change: Callable[[Tx, int], Answer]) -> Answer:  # fmt: skip
+        """Run a change with its review object in one transaction."""
+        now_us = self._clock_us()
+        payload = Review(
+            action=action, subject=subject, reason=reason, by=by.who, at=now_us,
+            nonce=secrets.token_bytes(16),
+        )  # fmt: skip
+        review = make("review", payload, self._keys.signing)
+
+        def step(tx: Tx) -> tuple[Recorded, Answer]:
+            answer = change(tx, now_us)
+            recorded = self._recorder.append(
+                tx, "review", review, signer=self._keys.hub, now_us=now_us
+            )
+            return recorded, answer
+
+        recorded, answer = await self._recorder.commit("admin", step)
+        return answer | {"generation": recorded.generation, "leaf": recorded.index}
+
+    async def _site_add(self, asked: SiteAdd, by: Actor) -> Answer:
+        _printable("name", asked.name)
+        owner = PrincipalId(ids.parse(asked.owner)) if asked.owner else None
+
+        def change(tx: Tx, now_us: int) -> Answer:
+            row = SiteRow(
+                id=asked.site,
+                name=asked.name,
+                region=asked.region or self._region,
+                owner=owner,
+                created_us=now_us,
+            )
+            sites.add(tx, row, by)
+            known = owner is not None and principals.get(tx, owner) is not None
+            return _site(row) | {"owner_known": known}
+
+        return await self._record(by, "site.add", asked.site, "", change)
+
+    async def _one_time_token(self, asked: TokenNew, by: Actor) -> Answer:
+        if (asked.kind == "site") != bool(asked.site):
+            raise ConfigError(Code.COMMAND_INVALID, field="site", expected="--site ID or --owner")
+        token = make_token(secrets.token_bytes(8), secrets.token_bytes(16), self._keys.hub)
+
+        def change(tx: Tx, now_us: int) -> Answer:
+            if asked.site and sites.get(tx, asked.site) is None:
+                raise RefusedError(Code.NOT_FOUND, field="site", value=asked.site)
+            row = TokenRow(
+                id=token.token_id,
+                public=token.signing_key().public,
+                kind=(TokenKind.SITE if asked.kind == "site" else TokenKind.OWNER).value,
+                site=asked.site or None,
+                state="new",
+                expires_us=now_us + asked.hours * 3600 * 1_000_000,
+                request=None,
+                answer=None,
+                created_us=now_us,
+            )
+            tokens.add(tx, row, by)
+            return {"kind": asked.kind, "site": asked.site, "expires_us": row.expires_us}
+
+        answer = await self._record(by, "token.add", token.token_id.hex(), "", change)
+        return answer | {"token": token.text, "url": self._url}
+
+    async def _read_token(self, asked: TokenNew, by: Actor) -> Answer:
+        _printable("name", asked.name or "-")
+        secret = secrets.token_bytes(16)
+
+        def change(tx: Tx, now_us: int) -> Answer:
+            number = read_tokens.add(tx, secret=secret, name=asked.name, by=by, now_us=now_us)
+            return {"kind": "read", "number": number, "name": asked.name}
+
+        answer = await self._record(by, "read-token.add", asked.name, "", change)
+        return answer | {"token": read_token_text(secret), "url": self._url}
+
+    async def _revoke(self, asked: TokenRevoke, by: Actor) -> Answer:
+        def change(tx: Tx, now_us: int) -> Answer:
+            if not read_tokens.revoke(tx, asked.number, by, now_us):
+                raise RefusedError(Code.NOT_FOUND, field="number", value=asked.number)
+            return {"number": asked.number, "revoked": True}
+
+        return await self._record(by, "read-token.revoke", str(asked.number), "", change)
+
+    async def _show(self, asked: AgentShow) -> Answer:
+        agent = PrincipalId(ids.parse(asked.agent))
+        row = await self._store.read(agents.get, agent)
+        if row is None:
+            raise RefusedError(Code.UNKNOWN_AGENT, field="agent", value=asked.agent)
+        return _agent(row)
+
+    async def _change(self, asked: AgentChange, by: Actor) -> Answer:
+        _printable("reason", asked.reason or "-")
+        agent = PrincipalId(ids.parse(asked.agent))
+        needed, new = _DECISIONS[asked.decision]
+
+        def change(tx: Tx, now_us: int) -> Answer:
+            row = agents.get(tx, agent)
+            if row is None:
+                raise RefusedError(Code.UNKNOWN_AGENT, field="agent", value=asked.agent)
+            if needed is not None and row.state is not needed:
+                raise RefusedError(
+                    Code.CONFLICT, field="state", value=row.state.value, expected=needed.value
+                )
+            return _agent(agents.set_state(tx, agent, new, by, now_us, reason=asked.reason))
+
+        return await self._record(
+            by, f"agent.{asked.decision}", ids.show(agent), asked.reason, change
+        )
+
+
+def read_token_text(secret: bytes) -> str:
+    """Write a read token as it is handed over: a prefix and 26 base32 characters."""
+    return READ_TOKEN_PREFIX + base64.b32encode(secret).decode().rstrip("=").lower()
+
+
+def _printable(field: str, text: str) -> None:
+    """Refuse text that could forge a line or turn another's direction around."""
+    if _CONTROL.search(text) or not text.strip():
+        raise ConfigError(
+            Code.COMMAND_INVALID, field=field, value=text, expected="printable characters"
+        )
+
+
+def _site(row: SiteRow) -> Answer:
+    return {
+        "site": row.id,
+        "name": row.name,
+        "region": row.region,
+        "owner": None if row.owner is None else ids.show(row.owner),
+        "created_us": row.created_us,
+    }
+
+
+def _read_token(row: read_tokens.ReadTokenRow) -> Answer:
+    return {
+        "number": row.id,
+        "name": row.name,
+        "created_us": row.created_us,
+        "revoked_us": row.revoked_us,
+    }
+
+
+def _agent(row: AgentRow) -> Answer:
+    return {
+        "agent": ids.show(row.id),
+        "site": row.site,
+        "name": row.name,
+        "state": row.state.value,
+        "reason": row.reason,
+        "software": row.software,
+        "owner": None if row.owner is None else ids.show(row.owner),
+        "enrolment": row.enrolment.hex(),
+        "enrolled_us": row.created_us,
+        "seen_us": row.seen_us,
+    }

@@ -1,0 +1,23 @@
+"""`POST /v1/enrol`: a stranger's request, counted before anything of it is believed."""
+
+import asyncio
+
+from hub.api.errors import LaterError
+from hub.api.exchange import Call, Reply, raw_reply
+from hub.api.parts import Parts
+from protocol.errors import Code, ShanmenError
+
+
+async def enrol(parts: Parts, call: Call) -> Reply:
+    """Let a gateway in with its site's token; the answer is the hub's `enrolled` envelope."""
+    wait_s = parts.attempts.admit(call.address, asyncio.get_running_loop().time())
+    if wait_s:
+        parts.metrics.enrolments.labels("limited").inc()
+        raise LaterError(Code.RATE_LIMITED, wait_s, field="address")
+    try:
+        answer = await parts.enrolments.enrol(call.body, source=call.address, now_us=call.now_us)
+    except ShanmenError:
+        parts.metrics.enrolments.labels("refused").inc()
+        raise
+    parts.metrics.enrolments.labels("enrolled").inc()
+    return raw_reply(answer)

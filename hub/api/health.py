@@ -1,0 +1,36 @@
+"""Is the process alive, can it take data, and what does it count."""
+
+from hub.api.exchange import TEXT, Call, Reply, json_reply, raw_reply
+from hub.api.parts import Parts
+from hub.api.views import Health, Readiness
+from hub.store import leaves, segments
+from protocol.errors import ShanmenError
+
+
+async def alive(parts: Parts, call: Call) -> Reply:  # noqa: ARG001  # every handler's signature
+    """The process answers; says nothing about its store."""
+    return json_reply(Health(status="ok"))
+
+
+async def ready(parts: Parts, call: Call) -> Reply:  # noqa: ARG001  # every handler's signature
+    """The store is readable, a ledger is open, and the hub is not stopping."""
+    reasons = ["stopping"] if parts.stopping else []
+    try:
+        if await parts.store.read(leaves.live) is None:
+            reasons.append("no-ledger")
+    except ShanmenError as error:
+        reasons.append(error.code.key)
+    answer = Readiness(status="not-ready" if reasons else "ok", reasons=reasons)
+    return json_reply(answer, status=503 if reasons else 200)
+
+
+async def metrics(parts: Parts, call: Call) -> Reply:  # noqa: ARG001  # every handler's signature
+    """Everything that is counted, for Prometheus."""
+    (count, records), head = await parts.store.read(
+        lambda tx: (segments.totals(tx), leaves.live(tx))
+    )
+    parts.metrics.segments.set(count)
+    parts.metrics.records.set(records)
+    if head is not None:
+        parts.metrics.leaves.labels(str(head.generation)).set(head.size)
+    return raw_reply(parts.metrics.text(), media=TEXT)

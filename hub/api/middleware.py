@@ -1,0 +1,167 @@
+"""The way in: what every request passes before a handler sees it, and the last-resort error.
+
+Order matters and costs little first: route, declared length, credentials (the signature before
+the body), memory for the body, the body itself, its digest, only then the handler, which decodes.
+Here is the one `except Exception` of the hub.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qsl
+
+from hub.api.body import Pace, declared_length, read_body
+from hub.api.credentials import Credentials
+from hub.api.errors import LaterError, error_reply
+from hub.api.exchange import MSGPACK, Call, Incoming, Reply
+from hub.api.parts import Parts
+from hub.api.routes import ROUTES, Route, Router
+from hub.messages import Language
+from protocol.errors import Code, DecodeError, RefusedError, ShanmenError, UnavailableError
+from protocol.signatures import check_body
+
+log = logging.getLogger(__name__)
+
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+_TARGET_MAX: Final = 2048
+_QUERY_MAX: Final = 32
+
+
+class Gate:
+    """Lets requests in."""
+
+    def __init__(self, parts: Parts, routes: tuple[Route, ...] = ROUTES) -> None:
+        self._parts = parts
+        self._router = Router(routes)
+        self._credentials = Credentials(parts)
+        limits = parts.config.limits
+        self._pace = Pace(
+            floor=limits.body_floor,
+            grace_s=limits.body_grace_seconds,
+            silence_s=limits.item_seconds,
+        )
+
+    async def serve(self, incoming: Incoming) -> Reply:
+        """Answer a request, whatever it is; cancellation passes through."""
+        request_id = secrets.token_hex(8)
+        started = asyncio.get_running_loop().time()
+        seen: list[Route] = []
+        try:
+            reply = await self._pass(incoming, request_id, seen)
+            if reply.stream is not None:
+                reply.body = await anext(reply.stream)  # it begins here, where it may still fail
+        except ShanmenError as error:
+            reply = self._refuse(error, request_id)
+        except Exception:
+            log.exception("request failed", extra={"request_id": request_id})
+            reply = self._refuse(_InternalError(), request_id)
+        route = seen[0].path if seen else "none"
+        self._count(route, incoming.method, reply, asyncio.get_running_loop().time() - started)
+        reply.headers = _HEADERS | {"X-Request-Id": request_id} | reply.headers
+        reply.headers.setdefault("Cache-Control", "no-store")
+        return reply
+
+    def _count(self, route: str, method: str, reply: Reply, seconds: float) -> None:
+        metrics = self._parts.metrics
+        name = method if method in {"GET", "POST"} else "other"
+        metrics.requests.labels(route, name, str(reply.status)).inc()
+        metrics.seconds.labels(route).observe(seconds)
+
+    def _refuse(self, error: ShanmenError, request_id: str) -> Reply:
+        self._parts.metrics.refusals.labels(error.code.key).inc()
+        log.info(
+            "request refused",
+            extra={"reason": error.code.key, "field": error.field, "request_id": request_id},
+        )
+        wait_s = error.retry_after_s if isinstance(error, LaterError) else 0.0
+        now_us = self._parts.clock_us()
+        return error_reply(error, request_id=request_id, now_us=now_us, retry_after_s=wait_s)
+
+    async def _pass(self, incoming: Incoming, request_id: str, seen: list[Route]) -> Reply:
+        path, _, query = incoming.target.partition("?")
+        if len(incoming.target) > _TARGET_MAX or not incoming.target.startswith("/"):
+            raise DecodeError(Code.MALFORMED, field="path", expected="an absolute path")
+        route, params, methods = self._router.find(incoming.method, path)
+        if route is None:
+            if methods:
+                raise RefusedError(Code.METHOD, field="method", expected=" or ".join(methods))
+            raise RefusedError(Code.NOT_FOUND, field="path", expected="a path of /openapi.json")
+        seen.append(route)
+        length = declared_length(incoming, route.body_max)
+        _check_media(incoming, route, length)
+        if self._parts.stopping and route.method == "POST":
+            raise UnavailableError(Code.STOPPING)
+        checked = await self._credentials.check(incoming, route, path, query)
+        body = await self._body(incoming, length)
+        try:
+            if checked.verified is not None:
+                check_body(checked.verified, body)
+            call = Call(
+                params=params,
+                query=_query(query),
+                headers=incoming.headers,
+                body=body,
+                body_sha256=hashlib.sha256(body).digest(),
+                who=checked.who,
+                address=incoming.address,
+                loopback=incoming.loopback,
+                request_id=request_id,
+                language=_language(incoming.headers, self._parts.language),
+                now_us=self._parts.clock_us(),
+            )
+            return await route.handler(self._parts, call)
+        finally:
+            self._parts.pool.give(length)
+
+    async def _body(self, incoming: Incoming, length: int) -> bytes:
+        """Read the body into memory that was promised; on success the caller gives it back."""
+        if not self._parts.pool.take(length):
+            raise UnavailableError(Code.BUSY, field="body", expected="memory for it, later")
+        try:
+            body = await read_body(incoming, length, self._pace)
+        except BaseException:
+            self._parts.pool.give(length)
+            raise
+        self._parts.metrics.bytes_in.inc(length)
+        return body
+
+
+class _InternalError(ShanmenError):
+    """What the caller is told when the hub itself is wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.INTERNAL)
+
+
+def _check_media(incoming: Incoming, route: Route, length: int) -> None:
+    """A body of ours has one media type; another is not guessed at."""
+    if length and route.body_max:
+        media = incoming.headers.getall("Content-Type", [])
+        if media != [MSGPACK]:
+            raise DecodeError(Code.MEDIA_TYPE, field="content-type", expected=MSGPACK)
+
+
+def _query(text: str) -> Mapping[str, str]:
+    """Read the query: UTF-8, no name twice. Raises DecodeError."""
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_QUERY_MAX)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DecodeError(Code.MALFORMED, field="query", expected="UTF-8 pairs") from error
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise DecodeError(Code.DUPLICATE_KEY, field="query", expected="no name twice")
+    return found
+
+
+def _language(headers: Mapping[str, str], default: Language) -> Language:
+    wanted = headers.get("Accept-Language", "").strip().lower()
+    if wanted.startswith("zh"):
+        return "zh"
+    return "en" if wanted.startswith("en") else default

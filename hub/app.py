@@ -1,0 +1,237 @@
+"""The serving hub: the only place where its parts meet.
+
+Start: settings → lock → store, ledger → compare with last-checkpoint → ingest → socket of the
+operator → listen → READY. Stop (SIGTERM, SIGINT): no new connection, polls end, running requests
+get their answer, the queue is answered, checkpoint file and store are closed; within 10 s.
+"""
+
+import asyncio
+import errno
+import functools
+import logging
+import secrets
+import shutil
+import signal
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from hub import console, notify, tls
+from hub.api.door import Door
+from hub.api.http import answer
+from hub.api.inbox import Bells
+from hub.api.middleware import Gate
+from hub.api.parts import Parts
+from hub.attempts import Attempts
+from hub.config import HubConfig
+from hub.faults import Exit, Fault
+from hub.folder import Folder
+from hub.ingest import Ingest
+from hub.messages import Language
+from hub.metrics import Metrics
+from hub.opening import Opened, check_not_older, opened, wall_us
+from hub.pool import Pool
+from hub.sweeper import Sweeper
+from hub.version import version
+from protocol import ids
+from protocol.errors import ShanmenError
+
+log = logging.getLogger(__name__)
+
+STOP_S: Final = 8.0
+SWEEP_EVERY_S: Final = 3600.0
+_LINGER_S: Final = 2.0
+
+
+class App:
+    """One serving hub. `ready` is set with the port when it listens."""
+
+    def __init__(self, config: HubConfig, folder: Folder, language: Language) -> None:
+        self._config = config
+        self._folder = folder
+        self._language = language
+        self._stop = asyncio.Event()
+        self._tls = tls.context_of(config, folder.root)
+        self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.parts: Parts | None = None
+
+    def stop(self) -> None:
+        """Ask the hub to stop; `run` returns when it has."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`. Raises Fault. The caller holds the folder's lock."""
+        async with AsyncExitStack() as stack:
+            core = await stack.enter_async_context(opened(self._config, self._folder))
+            await check_not_older(core)
+            ingest = _ingest(core)
+            parts = self.parts = _parts(core, ingest, self._language)
+            door = _door(parts)
+            _gauges(parts, door, ingest, self._folder.root)
+            running = asyncio.create_task(ingest.run(), name="ingest")
+            stack.push_async_callback(_end_ingest, ingest, running)
+            await stack.enter_async_context(console.listening(core.admin, self._folder.socket))
+            runner = web.ServerRunner(door, shutdown_timeout=STOP_S)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            port = await self._listen(runner)
+            log.info(
+                "hub serves",
+                extra={"hub": ids.show(core.keys.hub), "port": port, "version": version(),
+                       "tls": self._tls is not None},
+            )  # fmt: skip
+            notify.notify("READY=1", f"STATUS=serving on port {port}")
+            self.ready.set_result(port)
+            await self._until_stopped(core, parts, running)
+
+    async def _until_stopped(
+        self, core: Opened, parts: Parts, running: "asyncio.Task[None]"
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        others = [
+            asyncio.create_task(_watchdog(parts), name="watchdog"),
+            asyncio.create_task(_sweep(core), name="sweeper"),
+        ]
+        waiting = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            # An ingest that ended by itself is a hub that takes nothing: better to be restarted.
+            await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            notify.notify("STOPPING=1")
+            parts.stopping = True
+            parts.bells.ring_all()
+            for task in (*others, waiting):
+                task.cancel()
+            await asyncio.gather(*others, waiting, return_exceptions=True)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+            log.info("hub stops")
+
+    def reload(self) -> None:
+        """SIGHUP: read the certificate again; the old one stays if the new does not fit."""
+        notify.reloading()
+        try:
+            if self._tls is not None:
+                self._tls.reload()
+            log.info("certificate read again")
+        except Fault as fault:
+            log.error("new certificate refused, the old one stays", extra=fault.fields)  # noqa: TRY400
+        notify.notify("READY=1")
+
+    async def _listen(self, runner: web.ServerRunner) -> int:
+        listen = self._config.listen
+        context = None if self._tls is None else self._tls.context
+        site = web.TCPSite(runner, listen.host, listen.port, ssl_context=context, backlog=512)
+        try:
+            await site.start()
+        except OSError as error:
+            key = "port-in-use" if error.errno == errno.EADDRINUSE else "cannot-listen"
+            raise Fault(
+                Exit.IN_USE, key, host=listen.host, port=listen.port, why=error.strerror
+            ) from error
+        return int(runner.addresses[0][1])
+
+
+def _ingest(core: Opened) -> Ingest:
+    return Ingest(
+        store=core.store,
+        bodies=core.bodies,
+        ledger=core.ledger,
+        key=core.keys.signing,
+        last=core.last,
+        now_us=wall_us,
+        random=secrets.token_bytes,
+    )
+
+
+async def _end_ingest(ingest: Ingest, running: "asyncio.Task[None]") -> None:
+    ingest.stop()
+    await asyncio.gather(running, return_exceptions=True)
+    ingest.close()
+    if not running.cancelled() and (error := running.exception()) is not None:
+        log.error("ingest ended with an error", exc_info=error)
+
+
+def _parts(core: Opened, ingest: Ingest, language: Language) -> Parts:
+    limits = core.config.limits
+    return Parts(
+        config=core.config,
+        language=language,
+        keys=core.keys,
+        store=core.store,
+        reading=core.reading,
+        recorder=core.recorder,
+        ledger=core.ledger,
+        ingest=ingest,
+        pool=Pool(limits.bodies_mib * 1024 * 1024),
+        enrolments=core.enrolments,
+        attempts=Attempts(per_address=limits.enrol_per_address, total=limits.enrol_total),
+        bells=Bells(limits.inbox_polls),
+        metrics=Metrics(),
+        clock_us=wall_us,
+    )
+
+
+def _door(parts: Parts) -> Door:
+    limits = parts.config.limits
+    return Door(
+        functools.partial(answer, Gate(parts)),
+        total=limits.connections,
+        per_address=limits.connections_per_address,
+        keepalive_timeout=limits.idle_seconds,
+        lingering_time=_LINGER_S,
+        auto_decompress=False,
+        access_log=None,
+        max_line_size=4096,
+        max_field_size=8190,
+        max_headers=64,
+    )
+
+
+def _gauges(parts: Parts, door: Door, ingest: Ingest, folder: Path) -> None:
+    """What is asked for when `/metrics` is read; sums over rows are asked for before that."""
+    ask = parts.metrics.ask
+    ask("shanmen_connections", "Connections open", lambda: door.open)
+    ask("shanmen_connections_refused", "Connections refused", lambda: door.refused)
+    ask("shanmen_http_broken", "Requests that were not HTTP", lambda: door.broken)
+    ask("shanmen_bodies_bytes", "Memory promised to bodies", lambda: parts.pool.used)
+    ask("shanmen_bodies_refused", "Bodies refused for memory", lambda: parts.pool.refused)
+    ask("shanmen_inbox_polls", "Inbox polls open", lambda: parts.bells.standing)
+    ask("shanmen_ingest_waiting", "Batches in the queue", lambda: ingest.waiting)
+    ask(
+        "shanmen_disk_free_bytes",
+        "Free on the data folder's disk",
+        lambda: shutil.disk_usage(folder).free,
+    )
+
+
+async def _watchdog(parts: Parts) -> None:
+    """Feed the service manager while the store answers; a hub that hangs is started anew."""
+    every_s = notify.watchdog_interval_s()
+    while every_s is not None:
+        try:
+            async with asyncio.timeout(every_s):
+                await parts.store.on_writer(time.monotonic)
+                notify.notify("WATCHDOG=1")
+        except TimeoutError:
+            log.error("the store does not answer")  # noqa: TRY400
+        await asyncio.sleep(every_s)
+
+
+async def _sweep(core: Opened) -> None:
+    """Take away what nothing refers to, once an hour."""
+    sweeper = Sweeper(core.store, core.bodies)
+    while True:
+        try:
+            removed = await sweeper.sweep(wall_us())
+            if removed:
+                log.info("orphans removed", extra={"files": removed})
+        except ShanmenError as error:
+            log.warning("sweep not done", extra={"why": error.code.key})
+        await asyncio.sleep(SWEEP_EVERY_S)

@@ -1,0 +1,270 @@
+"""`shanmen-hub`: make, serve and look after a hub.
+
+An operator's command is done by the running hub where there is one (over its socket), else here
+under the folder's lock: never two writers. Answers go to standard output, `--json` for programs;
+what a person should know goes to standard error.
+"""
+
+import argparse
+import asyncio
+import getpass
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from hub import admin, console, logs
+from hub.admin import Answer, Command
+from hub.api.exchange import compact
+from hub.arguments import parser
+from hub.config import FILE_NAME
+from hub.faults import Exit, Fault
+from hub.folder import BadConfig, read_config
+from hub.messages import Language, language_of, text
+from hub.store.audit import Actor
+from protocol.errors import ShanmenError
+
+_LOCK_WAIT_S: Final = 10.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (`hub.faults.Exit`)."""
+    os.umask(0o077)  # whatever a command makes is its owner's only
+    language = language_of()
+    options = parser(language).parse_args(arguments)
+    try:
+        return RUNS[options.run](options, language)
+    except BadConfig as fault:
+        for one in fault.problems:
+            key = one.key or "-"
+            print(f"{one.file}: {key}: {one.value} — {one.expected}", file=sys.stderr)
+        return _told(fault, language)
+    except Fault as fault:
+        return _told(fault, language)
+    except ShanmenError as error:
+        print(_explained(error, language), file=sys.stderr)
+        return Exit.REFUSED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _told(fault: Fault, language: Language) -> int:
+    for line in fault.lines(language):
+        print(line, file=sys.stderr)
+    return fault.exit
+
+
+def _explained(error: ShanmenError, language: Language) -> str:
+    said = text(f"code.{error.code.key}", language)
+    about = [one for one in (error.field, error.value if error.value != "None" else "") if one]
+    right = text("cli.expected", language, expected=error.expected) if error.expected else ""
+    return " ".join([said, *([f"({', '.join(about)})"] if about else []), right]).strip()
+
+
+# --- finding the hub ------------------------------------------------------------------------------
+
+
+def _config_path(options: argparse.Namespace) -> Path:
+    if options.config:
+        return Path(options.config)
+    folder = options.data or os.environ.get("SHANMEN_HUB_DATA", ".")
+    return Path(os.environ.get("SHANMEN_HUB_CONFIG", "") or Path(folder) / FILE_NAME)
+
+
+def _operator() -> str:
+    try:
+        return f"operator:{getpass.getuser()}"
+    except (OSError, KeyError):
+        return f"operator:uid-{os.getuid()}"
+
+
+async def _do(options: argparse.Namespace, command: Command) -> Answer:
+    """Let the running hub do it, or do it here when none runs."""
+    config, folder = read_config(_config_path(options))
+    end = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        with folder.locked() as held:
+            if held:
+                from hub.opening import opened
+
+                async with opened(config, folder) as core:
+                    return await core.admin.do(command, Actor(who=_operator(), source="console"))
+        try:
+            return await console.ask(folder.socket, command, _operator())
+        except Fault:
+            # Another command holds the lock for its moment, or the hub is starting or stopping.
+            if time.monotonic() >= end:
+                raise
+            await asyncio.sleep(0.1)
+
+
+def _admin(options: argparse.Namespace, command: Command) -> Answer:
+    answer = asyncio.run(_do(options, command))
+    if options.json:
+        print(compact(answer))
+    return answer
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def _init(options: argparse.Namespace, language: Language) -> int:
+    from hub.making import make_hub
+
+    hub = make_hub(
+        Path(options.folder),
+        {
+            "hub": {"name": options.name, "region": options.region},
+            "listen": {
+                "host": options.host,
+                "port": options.port,
+                "certificate": options.certificate,
+                "key": options.key,
+                "url": options.url,
+            },
+        },
+    )
+    print(hub if not options.json else compact({"hub": hub, "folder": options.folder}))
+    print(text("cli.init-done", language, folder=options.folder), file=sys.stderr)
+    return Exit.OK
+
+
+def _serve(options: argparse.Namespace, language: Language) -> int:
+    from hub.app import App
+
+    config, folder = read_config(_config_path(options))
+    spoken = language_of(config.hub.language) if config.hub.language else language
+    logs.set_up(config.log.level, config.log.lines_per_minute)
+
+    async def serve() -> None:
+        with folder.locked() as held:
+            if not held:
+                raise Fault(Exit.IN_USE, "folder-in-use", folder=folder.root)
+            await App(config, folder, spoken).run()
+
+    asyncio.run(serve())
+    return Exit.OK
+
+
+def _site_add(options: argparse.Namespace, language: Language) -> int:
+    command = admin.SiteAdd(
+        site=options.site,
+        name=options.name or options.site,
+        region=options.region,
+        owner=options.owner,
+    )
+    answer = _admin(options, command)
+    if not options.json:
+        print(answer["site"])
+    if options.owner and not answer["owner_known"]:
+        print(text("cli.owner-unknown", language), file=sys.stderr)
+    return Exit.OK
+
+
+def _token_new(options: argparse.Namespace, language: Language) -> int:
+    kind: Literal["read", "owner", "site"] = "site"
+    if options.read or options.owner:
+        kind = "read" if options.read else "owner"
+    command = admin.TokenNew(
+        kind=kind, site=options.site or "", name=options.name, hours=options.hours
+    )
+    answer = _admin(options, command)
+    if not options.json:
+        print(answer["token"])
+        print(text(f"cli.token-{kind}", language, **answer), file=sys.stderr)
+    return Exit.OK
+
+
+def _listing(options: argparse.Namespace, command: Command, columns: tuple[str, ...]) -> int:
+    answer = _admin(options, command)
+    if not options.json:
+        for items in answer.values():
+            for item in items if isinstance(items, list) else [answer]:
+                print("\t".join(str(item.get(name, "")) for name in columns))
+            break
+    return Exit.OK
+
+
+def _site_list(options: argparse.Namespace, _: Language) -> int:
+    return _listing(options, admin.SiteList(), ("site", "region", "owner", "name"))
+
+
+def _token_list(options: argparse.Namespace, _: Language) -> int:
+    return _listing(options, admin.TokenList(), ("number", "revoked_us", "name"))
+
+
+def _token_revoke(options: argparse.Namespace, _: Language) -> int:
+    _admin(options, admin.TokenRevoke(number=options.number))
+    return Exit.OK
+
+
+def _agent_list(options: argparse.Namespace, _: Language) -> int:
+    command = admin.AgentList(site=options.site or "")
+    return _listing(options, command, ("agent", "site", "state", "seen_us", "software", "name"))
+
+
+def _agent_show(options: argparse.Namespace, _: Language) -> int:
+    options.json = True
+    _admin(options, admin.AgentShow(agent=options.agent))
+    return Exit.OK
+
+
+def _agent_change(options: argparse.Namespace, language: Language) -> int:
+    command = admin.AgentChange(
+        agent=options.agent, decision=options.decision, reason=options.reason
+    )
+    answer = _admin(options, command)
+    if not options.json:
+        print(text("cli.agent-changed", language, **answer))
+    return Exit.OK
+
+
+def _migrate(options: argparse.Namespace, language: Language) -> int:
+    config, folder = read_config(_config_path(options))
+
+    async def migrate() -> None:
+        from hub.opening import opened
+
+        with folder.locked() as held:
+            if not held:
+                raise Fault(Exit.IN_USE, "folder-in-use", folder=folder.root)
+            async with opened(config, folder):
+                pass
+
+    asyncio.run(migrate())
+    print(text("cli.migrated", language), file=sys.stderr)
+    return Exit.OK
+
+
+def _backup(options: argparse.Namespace, language: Language) -> int:
+    raise Fault(Exit.DISK, "backup-failed", why="not there yet")
+
+
+def _restore(options: argparse.Namespace, language: Language) -> int:
+    raise Fault(Exit.DISK, "restore-failed", why="not there yet")
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+RUNS: Final[dict[str, Callable[[argparse.Namespace, Language], int]]] = {
+    "init": _init,
+    "serve": _serve,
+    "migrate": _migrate,
+    "site-add": _site_add,
+    "site-list": _site_list,
+    "token-new": _token_new,
+    "token-list": _token_list,
+    "token-revoke": _token_revoke,
+    "agent-list": _agent_list,
+    "agent-show": _agent_show,
+    "agent-approve": _agent_change,
+    "agent-suspend": _agent_change,
+    "agent-resume": _agent_change,
+    "backup": _backup,
+    "restore": _restore,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
