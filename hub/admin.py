@@ -51,7 +51,7 @@ class SiteAdd(
 ):
     """Enter a site (站点)."""
 
-    site: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    site: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]  #: e.g. 511527-A0007
     name: _Name
     region: Annotated[str, Meta(pattern=r"^([0-9]{6,12})?$")] = ""  #: empty: the hub's own
     owner: Annotated[str, Meta(max_length=64)] = ""  #: principal id as shown

@@ -57,8 +57,11 @@ async def _serve_one(
 ) -> None:
     try:
         async with asyncio.timeout(_WAIT_S):
-            asked = msgspec.json.decode(await reader.readline(), type=Ask)
-            tell = await _do(admin, asked)
+            line = await reader.readline()
+            try:
+                tell = await _do(admin, msgspec.json.decode(line, type=Ask))
+            except msgspec.ValidationError as error:
+                tell = Tell(error=Code.OUT_OF_BOUNDS.key, field="command", expected=str(error))
             writer.write(msgspec.json.encode(tell) + b"\n")
             await writer.drain()
     except (TimeoutError, ValueError, ConnectionError, msgspec.MsgspecError) as error:
