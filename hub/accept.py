@@ -221,6 +221,7 @@ class Accept:
                 for _state, item in accepted:
                     self._done.leaves[item] = (head.generation, leaf_of[number])
         self._write_objects(judged)
+        self._renew(judged)
         changes = self._write_segments(judged, head)
         self._done.appended.append(
             self._ledger.append(self._tx, data, head=head, changes=changes)
@@ -258,6 +259,14 @@ class Accept:
             objects.add(self._tx, made)
         if wrapped:
             wraps.add(self._tx, wrapped)
+
+    def _renew(self, judged: list[Judged]) -> None:
+        """Point what an older generation recorded to the leaf that records it anew."""
+        for one in judged:
+            for state, item in one.renewed:
+                generation, index = self._done.leaves[item]
+                noun = objects if state == State.OBJECT else segments
+                noun.renew(self._tx, item, generation, index)
 
     def _write_segments(self, judged: list[Judged], head: HeadRow) -> int:
         """Returns how many change numbers were used."""

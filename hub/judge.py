@@ -7,6 +7,7 @@ row is read once for the whole group, in the constructor.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from hub.domain.chains import Resource, Stream, newest_run
@@ -23,7 +24,8 @@ from hub.domain.outcomes import (
     Refused,
     UnknownResource,
 )
-from hub.store import entries, objects, segments, streams
+from hub.ledger import FIRST_GENERATION
+from hub.store import entries, leaves, objects, segments, streams
 from hub.store.agents import AgentRow
 from hub.store.engine import Tx
 from hub.store.entries import Known, ResourceRow
@@ -35,7 +37,7 @@ from protocol.errors import Code
 from protocol.grades import Grade, more_open
 from protocol.ids import SegmentId
 from protocol.leaf import State
-from protocol.limits import EVIDENCE_PAGE_MAX
+from protocol.limits import EVIDENCE_PAGE_MAX, SYNC_ITEMS_MAX
 from protocol.notes import Gap
 from protocol.registration import Registration
 from protocol.header import Header
@@ -83,18 +85,24 @@ class Judged:
     """One batch's outcomes, and what it writes."""
 
     agent: AgentRow
+    size: int  # items of the batch
     outcomes: list[Outcome] = field(default_factory=list)
     entries: list[NewEntry] = field(default_factory=list)
     objects: list[CheckedObject] = field(default_factory=list)
     streams: list[NewStream] = field(default_factory=list)
     segments: list[NewSegment] = field(default_factory=list)
     completions: list[CheckedSegment] = field(default_factory=list)
+    renewed: list[tuple[State, bytes]] = field(default_factory=list)
 
     @property
     def accepted(self) -> list[tuple[State, bytes]]:
-        """What the batch's leaf names: each item once, in the batch's order."""
-        named = ((one.state, one.id) for one in self.outcomes if isinstance(one, Accepted))
-        return list(dict.fromkeys(named))
+        """What the batch's leaf names: each item once, in the batch's order.
+
+        After them, what an older generation of the ledger had recorded and this answer must
+        prove: its old leaf leads to no checkpoint that is signed today, so it gets a new one.
+        """
+        named = [(one.state, one.id) for one in self.outcomes if isinstance(one, Accepted)]
+        return list(dict.fromkeys(named + self.renewed))
 
 
 class Judge:
@@ -117,10 +125,17 @@ class Judge:
         self._load_streams([agent.id for agent, _items in work])
         self._duplicates = self._load_duplicates(heads)
 
+    @cached_property
+    def _generation(self) -> int:
+        """The ledger's live generation; asked for only where something was recorded before."""
+        head = leaves.live(self._tx)
+        assert head is not None
+        return head.generation
+
     def batch(self, work: Work) -> Judged:
         """Judge one batch's items in order; what it changes is seen by the batches after it."""
         agent, items = work
-        judged = Judged(agent)
+        judged = Judged(agent, len(items))
         for item in items:
             judged.outcomes.append(self._item(judged, item))
         return judged
@@ -134,23 +149,24 @@ class Judge:
             case CheckedSegment():
                 return self._segment(judged, item)
             case messages.EvidenceItem():
-                return self._page(judged.agent, item)
+                return self._page(judged, item)
 
-    def _page(self, agent: AgentRow, item: messages.EvidenceItem) -> Outcome:
+    def _page(self, judged: Judged, item: messages.EvidenceItem) -> Outcome:
         resource = self._resources.get(item.resource)
-        if resource is None or resource.agent != agent.id:
+        if resource is None or resource.agent != judged.agent.id:
             return UnknownResource()
         stream = resource.streams.get(item.stream)
         if stream is None or stream.n == 0:
             return Missing(-1)
-        return Page(Evidence(stream.n, item.after))
+        shown = self._shown(judged, Evidence(stream.n, item.after))
+        return Fork(None) if shown is None else Page(shown)
 
     # --- objects ---------------------------------------------------------------------------------
 
     def _object(self, judged: Judged, item: CheckedObject) -> Outcome:
         stored = self._stored.get(item.id)
         if stored is not None:
-            return Duplicate(State.OBJECT, item.id, *stored)
+            return self._again(judged, Duplicate(State.OBJECT, item.id, *stored))
         if item.id in self._in_group:
             return Accepted(State.OBJECT, item.id)
         if isinstance(item.payload, Registration):
@@ -227,11 +243,12 @@ class Judge:
             case Verdict.GAP:
                 return Missing(-1 if stream is None else stream.seq)
             case Verdict.FORK:
-                return _fork(stream, header)
+                return self._fork(judged, stream, header)
 
     def _duplicate(self, judged: Judged, item: CheckedSegment, row: SegmentRow) -> Outcome:
         if row.state == State.BODY or item.body is None:
-            return Duplicate(State(row.state), row.id, row.generation, row.leaf)
+            again = Duplicate(State(row.state), row.id, row.generation, row.leaf)
+            return self._again(judged, again)
         if item.flaw is not None:
             return item.flaw
         self._in_group[item.id] = State.BODY
@@ -247,8 +264,8 @@ class Judge:
             if not resource.may_begin(None if continues is None else continues.stream):
                 return Fork(None)
         elif not stream.takes(header.seq):
-            return _fork(stream, header)
-        overlap = self._overlap(resource, header)
+            return self._fork(judged, stream, header)
+        overlap = self._overlap(judged, resource, header)
         if overlap is not None:
             return overlap
         if item.flaw is not None:
@@ -275,13 +292,17 @@ class Judge:
         judged.streams.append(NewStream(resource, stream, bounded, is_clone))
         return stream
 
-    def _overlap(self, resource: Resource, header: Header) -> Outcome | None:
+    def _overlap(
+        self, judged: Judged, resource: Resource, header: Header
+    ) -> Outcome | None:
         """Whether a row of the segment is in an accepted one; the usual case costs no query."""
         maybe = [row for row in header.rows if row[1] <= self._tail(resource, row[0])]
         if maybe:
             found = segments.holding(self._tx, resource.n, maybe, EVIDENCE_PAGE_MAX)
             if found:
-                return Overlap(tuple(found))
+                rows = segments.by_ids(self._tx, found)
+                shown = found if self._renew(judged, rows.values()) else []
+                return Overlap(tuple(shown))
             if rows_overlap(maybe, self._new_rows.get(resource.id, ())):
                 return Later(1)  # with a row of this very group: then it is committed, and proven
         for run, _first, last in header.rows:
@@ -298,6 +319,44 @@ class Judge:
             )
             self._tails[key] = -1 if found is None else found.last
         return self._tails[key]
+
+    # --- what an older generation recorded -------------------------------------------------------
+
+    def _again(self, judged: Judged, found: Duplicate) -> Outcome:
+        """A duplicate is proven by its old leaf; one of an older generation is recorded anew."""
+        if found.generation == self._generation:
+            return found
+        judged.renewed.append((found.state, found.id))
+        return Accepted(found.state, found.id)
+
+    def _fork(self, judged: Judged, stream: Stream | None, header: Header) -> Outcome:
+        """What the hub has in the segment's place: its stream's headers up to the head."""
+        assert stream is not None
+        if stream.n == 0:
+            return Later(1)  # it begins in this very group: then it is committed, and proven
+        known = header.seq <= stream.seq
+        after = header.seq - 1 if known else max(-1, stream.seq - EVIDENCE_PAGE_MAX)
+        return Fork(self._shown(judged, Evidence(stream.n, after)))
+
+    def _shown(self, judged: Judged, evidence: Evidence) -> Evidence | None:
+        """The evidence, if its leaves can be proven; what an older generation has is renewed."""
+        if self._generation == FIRST_GENERATION:
+            return evidence
+        rows = segments.page_of_stream(
+            self._tx, evidence.stream, evidence.after, EVIDENCE_PAGE_MAX
+        )
+        return evidence if self._renew(judged, rows) else None
+
+    def _renew(self, judged: Judged, rows: Iterable[SegmentRow]) -> bool:
+        """Record rows of older generations in this batch's leaf, where it has room for them."""
+        old = [
+            (State(row.state), row.id) for row in rows if row.generation != self._generation
+        ]
+        room = SYNC_ITEMS_MAX - judged.size - len(judged.renewed)
+        if len(old) > room:
+            return False
+        judged.renewed += old
+        return True
 
     # --- rows ------------------------------------------------------------------------------------
 
@@ -355,16 +414,6 @@ def _against_entry(agent: AgentRow, item: CheckedSegment, entry: Known) -> Outco
             f"grade {header.grade}, suite {item.suite}; the entry says {entry.grade}, {entry.suite}",
         )
     return None
-
-
-def _fork(stream: Stream | None, header: Header) -> Outcome:
-    """What the hub has in the segment's place: its stream's headers up to the head."""
-    assert stream is not None
-    if stream.n == 0:
-        return Later(1)  # it begins in this very group: then it is committed, and proven
-    if header.seq <= stream.seq:
-        return Fork(Evidence(stream.n, header.seq - 1))
-    return Fork(Evidence(stream.n, max(-1, stream.seq - EVIDENCE_PAGE_MAX)))
 
 
 def _not_yours() -> Refused:

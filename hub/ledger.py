@@ -69,16 +69,16 @@ class Ledger:
         return checkpoint.vkey_text(self.origin(generation), self._key.public)
 
     def begin(
-        self, tx: Tx, now_us: int, *, reason: str, after: tuple[str, int, bytes] | None = None
+        self, tx: Tx, now_us: int, *, reason: str, above: int = 0
     ) -> HeadRow:
         """Open a generation, whose leaf 0 is the statement of what it follows and why.
 
-        after: (origin, size, root) of the newest checkpoint known of the ledger that was lost.
-        The first generation of a hub follows nothing and has no statement. Raises FatalError
-        if a generation is open that says otherwise.
+        The statement names origin, size and root of the present one as this database has it. The
+        first generation of a hub follows nothing and has no statement. above: the highest
+        generation that a checkpoint is known of; no number is ever used twice.
         """
         old = leaves.live(tx)
-        generation = FIRST_GENERATION if old is None else old.generation + 1
+        generation = FIRST_GENERATION if old is None else max(old.generation, above) + 1
         row = HeadRow(
             generation=generation,
             origin=self.origin(generation),
@@ -88,14 +88,9 @@ class Ledger:
             live=True,
         )
         leaves.begin(tx, row)
-        if after is not None:
-            origin, size, root = after
-            self.append(
-                tx,
-                [
-                    leaf.generation_leaf(origin, size, root, reason, now_us)
-                ],
-            )
+        if old is not None:
+            root = merkle.Frontier.load(old.frontier).root()
+            self.append(tx, [leaf.generation_leaf(old.origin, old.size, root, reason, now_us)])
         return row
 
     def lock(self, tx: Tx) -> HeadRow:

@@ -132,12 +132,22 @@ class Bodies:
     @staticmethod
     def _refresh(path: Path) -> None:
         os.utime(path)
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_file(path)
         sync_folder(path.parent)
+
+    def copy_to(self, name: str, other: "Bodies") -> bool:
+        """Copy one pack into another folder of packs, durably; False if it is there already.
+
+        Raises FileNotFoundError if it is gone here, UnavailableError if it cannot be written or
+        its bytes are not those that its name says.
+        """
+        size = self._path(name).stat().st_size
+        if other.size_of(name) == size:
+            return False
+        written = other.write([self._path(name).read_bytes()])
+        if written.name != name:
+            raise UnavailableError(Code.STORAGE_DAMAGED, field="pack", value=name)
+        return True
 
 
 def write_all(handle: int, chunks: Sequence[bytes | memoryview]) -> None:
@@ -149,6 +159,15 @@ def write_all(handle: int, chunks: Sequence[bytes | memoryview]) -> None:
             done -= len(waiting.pop(0))
         if done:
             waiting[0] = waiting[0][done:]
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's bytes durable: fsync."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

@@ -112,8 +112,12 @@ class Store:
         with connection.begin():
             return fn(connection)
 
-    def close(self) -> None:
-        """Close readers, then the writer (which folds the WAL into the file). Blocks: at stop only."""
+    async def close(self) -> None:
+        """Close readers, then the writer (which folds the WAL into the file)."""
+        await asyncio.to_thread(self.close_now)
+
+    def close_now(self) -> None:
+        """As `close`; blocks."""
         self._reader_threads.shutdown(wait=True)
         for engine, connection in self._reading:
             connection.close()

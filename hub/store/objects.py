@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 
 import msgspec
-from sqlalchemy import and_, bindparam, insert, select
+from sqlalchemy import and_, bindparam, insert, select, update
 
 from hub.store import rows
 from hub.store.engine import Tx
@@ -48,6 +48,14 @@ def leaves_of(tx: Tx, ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
     """Of those that are known: the (generation, leaf) that records each."""
     found = _LEAVES.rows(tx, {"ids": list(ids)})
     return {object_id: (generation, index) for object_id, generation, index in found}
+
+
+def renew(tx: Tx, object_id: bytes, generation: int, index: int) -> None:
+    """A leaf of a newer generation records the object anew."""
+    tx.execute(
+        update(object_).where(object_.c.id == object_id),
+        {"generation": generation, "leaf": index},
+    )
 
 
 def of_kind(tx: Tx, kind: str, signer: bytes, *, limit: int = 1000) -> list[ObjectRow]:

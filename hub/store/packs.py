@@ -40,6 +40,12 @@ def names(tx: Tx) -> set[str]:
     return {row.name for row in tx.execute(query)}
 
 
+def sizes(tx: Tx) -> dict[str, int]:
+    """Name and size in bytes of all packs that a segment refers to."""
+    query = select(pack.c.name, pack.c.size).where(exists().where(segment.c.pack == pack.c.n))
+    return {row.name: row.size for row in tx.execute(query)}
+
+
 def is_used(tx: Tx, name: str) -> bool:
     """Whether a segment refers to the pack."""
     query = select(pack.c.n).where(

@@ -115,6 +115,24 @@ def complete(tx: Tx, one: Completed) -> None:
     )
 
 
+def renew(tx: Tx, segment_id: bytes, generation: int, index: int) -> None:
+    """A leaf of a newer generation records the segment anew."""
+    tx.execute(
+        update(segment).where(segment.c.id == segment_id),
+        {"generation": generation, "leaf": index},
+    )
+
+
+def lose_bodies(tx: Tx, pack_name: str) -> int:
+    """A pack is gone: its segments are header-only until their bodies come again."""
+    number = select(pack.c.n).where(pack.c.name == pack_name).scalar_subquery()
+    done = tx.execute(
+        update(segment).where(segment.c.pack == number),
+        {"state": int(State.HEADER), "pack": None, "offset": None, "length": None},
+    )
+    return int(done.rowcount)
+
+
 def by_ids(tx: Tx, ids: Collection[bytes]) -> dict[bytes, SegmentRow]:
     """Those of the ids that are known."""
     if not ids:

@@ -156,7 +156,7 @@ entry = Table(
     Column("version", Integer, nullable=False),
     Column("grade", Integer, nullable=False),
     Column("suite", Integer, nullable=False),
-    UniqueConstraint("resource", "version"),
+    Index("ix_entry_resource_version", "resource", "version"),  # a restored image counts again
 )
 
 object_ = Table(
