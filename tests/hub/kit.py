@@ -125,9 +125,9 @@ class HubCore:
 
         await self.store.write("open", begin)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.ingest.close()
-        self.store.close()
+        await self.store.close()
         self.last.close()
 
     async def generation(self) -> int:
@@ -148,7 +148,7 @@ async def running(folder: Path, **options) -> AsyncIterator[HubCore]:
         if task is not None:
             with contextlib.suppress(Killed):
                 await task
-        hub.close()
+        await hub.close()
 
 
 @dataclass
