@@ -115,7 +115,9 @@ class HealthSink(Protocol):
 class DriverContext(Protocol):
     """What the agent lends to a driver: its memory, its clock, its secrets."""
 
-    health: HealthSink
+    @property
+    def health(self) -> HealthSink:
+        """Where to tell how devices do."""
 
     def watermark(self, source: str) -> bytes | None:
         """The last committed watermark of `source`, or None; from memory, never blocks."""

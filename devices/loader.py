@@ -60,13 +60,11 @@ class Loaded:
 
 
 class Plugin(Protocol):
-    """What an entry point of the group `shanmen.drivers` names, besides our own drivers.
+    """What an entry point of the group `shanmen.drivers` names: a callable.
 
-    A callable: (devices, tables, request) -> plans; problems go to `request.walk`.
+    An entry point `acme` gets all `[[device]]` tables whose profile begins with `acme/`; what it
+    needs besides stands in those tables. Problems go to `request.walk`.
     """
-
-    prefix: str  # profiles that are its: "acme/"
-    tables: tuple[str, ...]  # top-level tables of its own
 
     def __call__(
         self, devices: list[tuple[str, Mapping[str, Any]]], request: "Request"

@@ -297,6 +297,10 @@ def _text(raw: Any) -> str:
     text = str(raw) if not isinstance(raw, int) or abs(raw) <= _INT_MAX else ""
     if not text or len(text) > _TEXT_CHARS_MAX:
         raise _WrongError("out-of-range")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can write half a surrogate pair
+        raise _WrongError("wrong-type") from None
     return text
 
 

@@ -1,6 +1,7 @@
 """A `[[device]]` entry of LoRaWAN sensors, checked and compiled."""
 
 import csv
+import difflib
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -70,7 +71,12 @@ def compile_lorawan(
     before = len(walk.problems)
     codec = profile(table.profile.removeprefix("lorawan/"))
     if codec is None or codec.pack is None:
-        walk.add(f"{path}.profile", "unknown-codec", table.profile, known=", ".join(names()))
+        known = [f"lorawan/{one}" for one in names()]
+        near = difflib.get_close_matches(table.profile, known, n=1)
+        if near:
+            walk.add(f"{path}.profile", "unknown-codec-near", table.profile, near=near[0])
+        else:
+            walk.add(f"{path}.profile", "unknown-codec", table.profile, known=", ".join(known))
         return None
     if codec.pack != pack.id:
         walk.add(f"{path}.pack", "codec-pack", pack.id, codec=codec.id, pack=codec.pack)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from devices.counting import CounterState, step
+from devices.crosscheck import cross_check
 from devices.driver import (
     DEVICE_CHARS_MAX,
     RAW_BYTES_MAX,
@@ -96,10 +97,13 @@ class JsonDecoder:
         quality = time.quality
         if time_fault is not None:
             faults.append(time_fault)
+        marks, crossed = cross_check(source.pack, values)
+        faults += crossed
+        quality |= marks
         if faults:
             quality |= Quality.OUT_OF_RANGE
-        identity, marks = self._identity(device, document, message)
-        quality |= marks
+        identity, repeated = self._identity(device, document, message)
+        quality |= repeated
         watermarks: list[Watermark] = []
         keep = True
         if source.counters:

@@ -122,12 +122,13 @@ class MqttDriver:
         now_us = self._context.clock_us()
         message = delivery.message
         self.statistics.messages += 1
-        reading = self._decode(message, now_us)
+        reading = self.decode(message, now_us)
         if message.qos == 0:
             return reading
         return _with_ack(reading, partial(self._acknowledge, connection, delivery))
 
-    def _decode(self, message: Message, now_us: int) -> Reading:
+    def decode(self, message: Message, now_us: int) -> Reading:
+        """The reading of one message, without its acknowledgement; for the test kit as well."""
         for route in self._routes:
             if matches(route.topic, message.topic) and (
                 route.accepts is None or route.accepts(message)
