@@ -12,6 +12,7 @@
 Retry looks at the class, never at a message. Texts for people are looked up by `Code.key`.
 """
 
+import re
 from enum import Enum
 from typing import NamedTuple
 
@@ -133,7 +134,10 @@ class Code(Enum):
 
 _BY_KEY = {code.value.key: code for code in Code}
 
+_LINE_MAX = 300
 _TEXT_SHOWN_MAX = 80
+# An enrolment token, or what is left of one, pasted in the wrong place.
+_TOKEN = re.compile(r"SM1-?[A-Z2-7]{8,}", re.IGNORECASE)
 _BYTES_SHOWN_MAX = 16
 
 
@@ -146,6 +150,7 @@ def shown(value: object) -> str:
     if value is None or isinstance(value, bool | int | float):
         return repr(value)[:_TEXT_SHOWN_MAX]
     if isinstance(value, str):
+        value = _TOKEN.sub("SM1-•••", value)
         cut = value[:_TEXT_SHOWN_MAX]
         return ascii(cut) if not cut.isprintable() else repr(cut) + ("…" * (len(value) > len(cut)))
     if isinstance(value, bytes | bytearray | memoryview):
@@ -154,6 +159,13 @@ def shown(value: object) -> str:
     if isinstance(value, list | tuple | dict | set | frozenset):
         return f"{type(value).__name__} of {len(value)}"
     return type(value).__name__
+
+
+def one_line(text: str) -> str:
+    """Give a text that may hold a peer's words as one short printable line: no log injection."""
+    if len(text) > _LINE_MAX:
+        text = text[:_LINE_MAX] + "…"
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 class ShanmenError(Exception):
@@ -167,10 +179,10 @@ class ShanmenError(Exception):
         self, code: Code, *, field: str = "", value: object = None, expected: str = ""
     ) -> None:
         self.code = code
-        self.field = field
+        self.field = one_line(field)  # keys of a peer's map stand in it
         self.value = shown(value)
-        self.expected = expected
-        super().__init__(code, field, self.value, expected)
+        self.expected = one_line(expected)
+        super().__init__(code, self.field, self.value, self.expected)
 
     def __str__(self) -> str:
         parts = [self.code.key]
@@ -204,7 +216,8 @@ class ConfigError(ShanmenError):
         problems: tuple[ConfigProblem, ...] = (),
     ) -> None:
         super().__init__(code, field=field, value=value, expected=expected)
-        self.problems = problems or (ConfigProblem(field, self.value, expected),)
+        given = problems or (ConfigProblem(field, self.value, expected),)
+        self.problems = tuple(ConfigProblem(*map(one_line, problem)) for problem in given)
 
     def __str__(self) -> str:
         listed = "; ".join(f"{p.path} = {p.value}: {p.expected}" for p in self.problems)

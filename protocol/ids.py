@@ -78,7 +78,9 @@ def parse(text: str) -> bytes:
     """
     plain = text.replace("-", "").replace(" ", "").strip().lower()
     if len(plain) != _SHOWN_CHARS or not plain.isascii():
-        raise DecodeError(Code.MALFORMED, field="id", value=text, expected="28 base32 characters")
+        # Something longer may be a token that was pasted in the wrong place: a secret.
+        given = text if len(plain) <= _SHOWN_CHARS else len(plain)
+        raise DecodeError(Code.MALFORMED, field="id", value=given, expected="28 base32 characters")
     try:
         id16 = base64.b32decode(plain[:_ID_CHARS].upper() + "======")
     except binascii.Error as error:

@@ -144,15 +144,24 @@ def read_wrap(envelope: Envelope, maker_keys: KeyLookup) -> Wrap:
     return wrap
 
 
-def open_wrap(envelope: Envelope, sealing: SealingKey, maker_keys: KeyLookup) -> EpochKey:
+def open_wrap(
+    envelope: Envelope,
+    sealing: SealingKey,
+    maker_keys: KeyLookup,
+    *,
+    recipient: PrincipalId | None = None,
+) -> EpochKey:
     """Verify a wrap, open its box and compare every field of the two.
 
+    recipient: the principal that opens it; compared where given.
     Raises VerifyError: UNKNOWN_KEY, WRONG_SIGNER, SIGNATURE_INVALID, AUTHENTICATION_FAILED (sealed
     to another key), BINDING_MISMATCH (box and envelope disagree), COMMITMENT_MISMATCH.
     """
     wrap = read_wrap(envelope, maker_keys)
     if wrap.recipient_key != sealing.key_id:
         raise VerifyError(Code.BINDING_MISMATCH, field="recipient_key", value=wrap.recipient_key)
+    if recipient is not None and wrap.recipient != recipient:
+        raise VerifyError(Code.BINDING_MISMATCH, field="recipient", value=wrap.recipient)
     plain = sealing.open(wrap.box)
     key = EpochKey(
         resource=wrap.resource,

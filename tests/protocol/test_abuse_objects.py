@@ -435,6 +435,8 @@ def test_wrap_for_wrong_grantee():
     agent = o.public_keys(AGENT).get
     with failing(Code.BINDING_MISMATCH, VerifyError):
         open_wrap(wrapped(), o.STRANGER_SEALING, agent)
+    with failing(Code.BINDING_MISMATCH, VerifyError):
+        open_wrap(wrapped(), o.OWNER_SEALING, agent, recipient=STRANGER.principal)
     # The same wrap, its recipient rewritten and signed again by the agent: the box says no.
     moved = structs.replace(
         env.decode_payload(wrapped(), Wrap), recipient_key=o.STRANGER_SEALING.key_id
