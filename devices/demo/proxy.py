@@ -25,13 +25,21 @@ class Link:
         self.forwarded = 0  # bytes, both directions
         self.swallowed = 0  # bytes that vanished while half-open
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Listen on a free port."""
         await self._listen(0)
+
+    async def close(self) -> None:
+        """Reset what is established and listen no more."""
+        self._whole.set()
+        await self._close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._whole.set()
-        await self._close()
+        await self.close()
 
     async def cut(self) -> None:
         """Reset every connection and refuse new ones until `restore`."""

@@ -1,0 +1,163 @@
+"""`python -m devices.demo`: run the whole line, hurt it if asked, and account for every record."""
+
+import argparse
+import asyncio
+import re
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from devices.demo.chaos import SECONDS_MIN, Harm, schedule, wreak
+from devices.demo.children import CommandError
+from devices.demo.line import Line
+from devices.demo.reconcile import Account, reconcile
+from devices.demo.report import Station, figures, station_of, tell
+from devices.demo.site import RESOURCES
+from devices.simulators.books import read_books
+from devices.simulators.broker import ACK_WAIT_S, BrokerError
+
+#: After the devices fell silent: the broker delivers again for the last time after ACK_WAIT_S.
+_QUIET_S: Final = ACK_WAIT_S + 3.0
+_DRAIN_S: Final = 120.0
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
+_UNITS: Final = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def main() -> int:
+    """Run the demo; 0 only if every promise was kept and every bar reached."""
+    told = _arguments()
+    folder = Path(told.keep) if told.keep else Path(tempfile.mkdtemp(prefix="shanmen-demo-"))
+    if told.keep and folder.exists() and any(folder.iterdir()):
+        say(f"{folder} is not empty: give a new folder")
+        return 2
+    try:
+        good = asyncio.run(_demo(told, folder.resolve()))
+    except (CommandError, BrokerError, TimeoutError) as error:
+        say(f"the demo could not go on: {error or 'a part was not ready in time'}")
+        good = False
+    if good and not told.keep:
+        shutil.rmtree(folder)
+    else:
+        say(f"logs, keys and data: {folder}")
+    return 0 if good else 1
+
+
+async def _demo(told: argparse.Namespace, folder: Path) -> bool:
+    seed = told.seed if told.seed is not None else secrets.randbelow(1 << 31)
+    say(f"seed        {seed}   (python -m devices.demo --seed {seed} …)")
+    line = Line(folder, seed=seed, say=say)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    harm: Harm | None = None
+    try:
+        await line.open()
+        began = time.monotonic()
+        if told.chaos:
+            seconds = told.seconds or 2 * SECONDS_MIN
+            harm = await wreak(line, schedule(seed, seconds), say)
+            told.seconds = seconds
+        await _run_until(line, stop, began, told.seconds)
+        await line.stop_simulators()
+        seconds = time.monotonic() - began
+        status = await _drained(line)
+        accounts, stations = await _account(line, status)
+    finally:
+        await line.close()
+    failures = [text for child in line.children for text in child.failures]
+    tell(accounts, stations, say)
+    for text in failures:
+        say(f"  {text}")
+    found = figures(accounts, stations, seconds=seconds, harm=harm, failures=len(failures))
+    for row in found.rows():
+        if not row["ok"]:
+            say(f"  BELOW ITS BAR {row['name']}: {row['value']} {row['unit']}, {row['bar']}")
+    records = sum(one.read for one in accounts)
+    say(f"{records} records read back in {seconds:.0f} s; figures in {found.write()}")
+    return found.ok
+
+
+async def _run_until(line: Line, stop: asyncio.Event, began: float, seconds: float | None) -> None:
+    """Run on until the time is over or somebody stops it; a line of progress now and then."""
+    if seconds is None:
+        say("running until Ctrl-C")
+    while not stop.is_set():
+        left = 1e9 if seconds is None else began + seconds - time.monotonic()
+        if left <= 0:
+            return
+        try:
+            async with asyncio.timeout(min(left, 10.0)):
+                await stop.wait()
+        except TimeoutError:
+            status = await line.status()
+            done = sum(one["records"] for one in status.get("resources", []))
+            if done:
+                say(f"  {time.monotonic() - began:5.1f} s  {done} records journalled")
+
+
+async def _drained(line: Line) -> dict[str, Any]:
+    """Wait until everything that the devices sent is accepted; gives the agent's last status.
+
+    Raises TimeoutError if that takes too long.
+    """
+    await line.hub_ready()
+    await line.agent_ready()
+    before, since = -1, time.monotonic()
+    async with asyncio.timeout(_DRAIN_S):
+        while True:
+            status = await line.status()
+            spool = status.get("spool", {})
+            commits = int(spool.get("commits", -1))
+            waiting = sum(spool.get(name, 1) for name in ("journal", "due", "objects"))
+            if commits != before or waiting:
+                before, since = commits, time.monotonic()
+            elif time.monotonic() - since > _QUIET_S:
+                return status
+            await asyncio.sleep(0.5)
+
+
+async def _account(line: Line, status: dict[str, Any]) -> tuple[list[Account], dict[str, Station]]:
+    books = await asyncio.to_thread(read_books, line.books)
+    ids = {one["name"]: one["id"] for one in status.get("resources", [])}
+    accounts: list[Account] = []
+    stations: dict[str, Station] = {}
+    for resource in RESOURCES:
+        rows = await line.read(resource)
+        accounts.append(await asyncio.to_thread(reconcile, books.get(resource, []), rows, resource))
+        accepted = await line.accepted(ids[resource]) if resource in ids else -1
+        stations[resource] = station_of(status, resource, accepted)
+    return accounts, stations
+
+
+def say(text: str) -> None:
+    """Tell the user, at once."""
+    print(text, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m devices.demo", description=__doc__)
+    parser.add_argument("--for", dest="seconds", type=_span, metavar="TIME",
+                        help="end by itself after so long: 60s, 5m; else Ctrl-C")  # fmt: skip
+    parser.add_argument("--chaos", action="store_true", help="kill and cut while it runs")
+    parser.add_argument("--seed", type=int, help="of everything random; printed if not given")
+    parser.add_argument("--keep", metavar="DIR", help="put everything there and keep it")
+    told = parser.parse_args()
+    if told.chaos and told.seconds is not None and told.seconds < SECONDS_MIN:
+        parser.error(f"--chaos needs {SECONDS_MIN:g} s for all its kills and cuts")
+    return told
+
+
+def _span(text: str) -> float:
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: 60s, 5m or 1h")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The verdict: the table of the reconciliation, the findings, the figures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from devices.demo.chaos import Harm
+from devices.demo.figures import Figures
+from devices.demo.reconcile import PROMISES, Account
+
+_COLUMNS: Final = (
+    ("resource", 17), ("class", 5), ("produced", 9), ("to device", 9), ("journalled", 10),
+    ("sealed", 8), ("accepted", 8), ("read back", 9), ("lost", 6), ("dupl.", 6),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """What the stations in between say of one resource; -1 where they could not be asked."""
+
+    journalled: int  # records, by the agent
+    sealed: int  # records, by the agent
+    accepted: int  # records, by the hub
+
+
+def station_of(status: dict[str, Any], resource: str, accepted: int) -> Station:
+    """Out of the agent's status and the hub's catalog."""
+    for one in status.get("resources", []):
+        if one["name"] == resource:
+            return Station(one["records"], one["sealed"], accepted)
+    return Station(-1, -1, accepted)
+
+
+def agree(account: Account, station: Station) -> bool:
+    """Whether every station counts what the owner read back."""
+    return {station.journalled, station.sealed, station.accepted} == {account.read}
+
+
+def tell(
+    accounts: Sequence[Account], stations: dict[str, Station], say: Callable[[str], None]
+) -> None:
+    """Print the table, and the first findings of what did not hold."""
+    say("")
+    say("  ".join(f"{name:>{width}}" for name, width in _COLUMNS))
+    for one in accounts:
+        station = stations[one.resource]
+        cells = (
+            one.resource, one.promise, one.produced, one.acknowledged, station.journalled,
+            station.sealed, station.accepted, one.read, one.lost, one.duplicated,
+        )  # fmt: skip
+        say("  ".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True)))
+    say("")
+    for one in accounts:
+        say(_sentence(one, stations[one.resource]))
+        for example in one.examples:
+            say(f"    {example}")
+
+
+def _sentence(one: Account, station: Station) -> str:
+    promise = PROMISES.get(one.promise, "nothing was produced")
+    more = []
+    if one.promise == "B":
+        more.append(f"{one.repeats_marked} possible repeats marked")
+    if one.promise == "D":
+        more.append(f"{one.units} persons counted in {one.read} records")
+    if one.altered:
+        more.append(f"{one.altered} altered")
+    if one.unknown:
+        more.append(f"{one.unknown} in no book")
+    if not agree(one, station):
+        more.append(f"stations disagree: {station}")
+    held = "kept  " if one.kept and agree(one, station) else "BROKEN"
+    return f"  {held} {one.resource}: {promise}" + "".join(f"; {text}" for text in more)
+
+
+def figures(
+    accounts: Sequence[Account],
+    stations: dict[str, Station],
+    *,
+    seconds: float,
+    harm: Harm | None,
+    failures: int,
+) -> Figures:
+    """The figures of the run against the bars."""
+    found = Figures("demo", "demo", *(["demo --chaos"] if harm else []))
+    kept = all(one.kept and agree(one, stations[one.resource]) for one in accounts)
+    found.add("kept", float(bool(accounts) and kept))
+    for name in ("lost", "duplicated", "altered", "unknown"):
+        found.add(name, float(sum(getattr(one, name) for one in accounts)))
+    found.add("resources", float(sum(one.read > 0 for one in accounts)))
+    found.add("children_failed", float(failures))
+    records = sum(one.read for one in accounts)
+    found.add("records", float(records), "read back and decrypted by the owner")
+    found.add("records_per_minute", records / seconds * 60 if seconds else None, "records")
+    if harm:
+        found.add("kills_of_agent", float(harm.agent_kills))
+        found.add("kills_of_hub", float(harm.hub_kills))
+        found.add("cuts", float(harm.cuts))
+        found.add("half_open", float(harm.half_open))
+    for one in accounts:
+        found.add(f"records of {one.resource}", float(one.read), "records")
+        found.add(f"lost of {one.resource}", float(one.lost), "records or persons")
+        found.add(f"duplicated of {one.resource}", float(one.duplicated), "records or persons")
+    return found
