@@ -7,18 +7,21 @@ a leaf of its own, so that a decision can neither be denied nor slipped in later
 import base64
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
+from hub import maintenance
 from hub.domain.agents import AgentState
 from hub.keys import HubKeys
 from hub.record import Recorded, Recorder
 from hub.store import agents, principals, read_tokens, sites, tokens
 from hub.store.agents import AgentRow
 from hub.store.audit import Actor
+from hub.store.bodies import Bodies
 from hub.store.engine import Store, Tx
 from hub.store.sites import SiteRow
 from hub.store.tokens import TokenKind, TokenRow
@@ -107,8 +110,24 @@ class AgentChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reason: _Reason = ""
 
 
+class BackupMake(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="backup"
+):
+    """Copy database, packs, keys and settings into a folder."""
+
+    folder: Annotated[str, Meta(min_length=1, max_length=4096)]  #: absolute
+
+
 Command = (
-    SiteAdd | SiteList | TokenNew | TokenList | TokenRevoke | AgentList | AgentShow | AgentChange
+    SiteAdd
+    | SiteList
+    | TokenNew
+    | TokenList
+    | TokenRevoke
+    | AgentList
+    | AgentShow
+    | AgentChange
+    | BackupMake
 )
 
 #: From which state a decision leads to which.
@@ -130,6 +149,8 @@ class Admin:
         recorder: Recorder,
         keys: HubKeys,
         *,
+        bodies: Bodies,
+        also: Sequence[Path],
         region: str,
         url: str,
         clock_us: Callable[[], int],
@@ -137,11 +158,13 @@ class Admin:
         self._store = store
         self._recorder = recorder
         self._keys = keys
+        self._bodies = bodies
+        self._also = also
         self._region = region
         self._url = url
         self._clock_us = clock_us
 
-    async def do(self, command: Command, by: Actor) -> Answer:  # noqa: PLR0911  # one per command
+    async def do(self, command: Command, by: Actor) -> Answer:  # noqa: C901, PLR0911  # one per command
         """Do one command. Raises ConfigError, RefusedError."""
         match command:
             case SiteAdd():
@@ -162,6 +185,8 @@ class Admin:
                 return {"agents": [_agent(one) for one in rows]}
             case AgentShow():
                 return await self._show(command)
+            case BackupMake():
+                return await self._backup(command)
             case AgentChange():
                 return await self._change(command, by)
 
@@ -246,6 +271,16 @@ class Admin:
             return {"number": asked.number, "revoked": True}
 
         return await self._record(by, "read-token.revoke", str(asked.number), "", change)
+
+    async def _backup(self, asked: BackupMake) -> Answer:
+        made = await maintenance.backup(
+            self._store,
+            self._bodies,
+            Path(asked.folder),
+            now_us=self._clock_us(),
+            also=self._also,
+        )
+        return {"folder": asked.folder, **msgspec.structs.asdict(made)}
 
     async def _show(self, asked: AgentShow) -> Answer:
         agent = PrincipalId(ids.parse(asked.agent))

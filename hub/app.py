@@ -32,7 +32,7 @@ from hub.folder import Folder
 from hub.ingest import Ingest
 from hub.messages import Language
 from hub.metrics import Metrics
-from hub.opening import Opened, check_not_older, opened, wall_us
+from hub.opening import Opened, opened, wall_us
 from hub.pool import Pool
 from hub.sweeper import Sweeper
 from hub.version import version
@@ -66,7 +66,6 @@ class App:
         """Serve until `stop`. Raises Fault. The caller holds the folder's lock."""
         async with AsyncExitStack() as stack:
             core = await stack.enter_async_context(opened(self._config, self._folder))
-            await check_not_older(core)
             ingest = _ingest(core)
             parts = self.parts = _parts(core, ingest, self._language)
             door = _door(parts)
@@ -119,7 +118,7 @@ class App:
         try:
             if self._tls is not None:
                 self._tls.reload()
-            log.info("certificate read again")
+                log.info("certificate read again")
         except Fault as fault:
             log.error("new certificate refused, the old one stays", extra=fault.fields)  # noqa: TRY400
         notify.notify("READY=1")

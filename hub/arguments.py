@@ -51,7 +51,6 @@ def parser(language: Language) -> argparse.ArgumentParser:
     commands.add("backup", "backup").add_argument("folder", metavar="DIR", help=say("backup-dir"))
     restore = commands.add("restore", "restore")
     restore.add_argument("folder", metavar="DIR", nargs="?", default="", help=say("restore-dir"))
-    restore.add_argument("--reason", default="", help=say("reason"))
     commands.add("migrate", "migrate")
     return top
 

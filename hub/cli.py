@@ -22,6 +22,7 @@ from hub.arguments import parser
 from hub.config import FILE_NAME
 from hub.faults import Exit, Fault
 from hub.folder import BadConfig, read_config
+from hub.maintenance import Restored
 from hub.messages import Language, language_of, text
 from hub.store.audit import Actor
 from protocol.errors import ShanmenError
@@ -239,11 +240,39 @@ def _migrate(options: argparse.Namespace, language: Language) -> int:
 
 
 def _backup(options: argparse.Namespace, language: Language) -> int:
-    raise Fault(Exit.DISK, "backup-failed", why="not there yet")
+    command = admin.BackupMake(folder=str(Path(options.folder).resolve()))
+    try:
+        answer = _admin(options, command)
+    except (ShanmenError, OSError) as error:
+        raise Fault(Exit.DISK, "backup-failed", why=error) from error
+    print(text("cli.backup-done", language, **answer), file=sys.stderr)
+    return Exit.OK
 
 
 def _restore(options: argparse.Namespace, language: Language) -> int:
-    raise Fault(Exit.DISK, "restore-failed", why="not there yet")
+    from hub.restoring import bring_settings, restore
+
+    backup = Path(options.folder).resolve() if options.folder else None
+    path = _config_path(options)
+    if backup is not None:
+        bring_settings(backup, path)
+    _, folder = read_config(path)
+
+    async def run() -> Restored:
+        with folder.locked() as held:
+            if not held:
+                raise Fault(Exit.IN_USE, "folder-in-use", folder=folder.root)
+            return await restore(folder, backup, by=Actor(who=_operator(), source="console"))
+
+    restored = asyncio.run(run())
+    if options.json:
+        print(compact(restored))
+    print(
+        text("cli.restore-done", language, generation=restored.generation,
+             lost=restored.lost_bodies),
+        file=sys.stderr,
+    )  # fmt: skip
+    return Exit.OK
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from hub.admin import Admin, Answer, Command
+from hub.admin import Admin, Answer, BackupMake, Command
 from hub.faults import Exit, Fault
 from hub.store.audit import Actor
 from protocol.errors import Code, RefusedError, ShanmenError
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _BYTES_MAX: Final = 65_536
 _WAIT_S: Final = 60.0
+_LONG_S: Final = 24 * 3600.0  # a backup copies every pack
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,11 +59,12 @@ async def _serve_one(
     try:
         async with asyncio.timeout(_WAIT_S):
             line = await reader.readline()
-            try:
-                tell = await _do(admin, msgspec.json.decode(line, type=Ask))
-            except msgspec.ValidationError as error:
-                tell = Tell(error=Code.OUT_OF_BOUNDS.key, field="command", expected=str(error))
-            writer.write(msgspec.json.encode(tell) + b"\n")
+        try:
+            tell = await _do(admin, msgspec.json.decode(line, type=Ask))
+        except msgspec.ValidationError as error:
+            tell = Tell(error=Code.OUT_OF_BOUNDS.key, field="command", expected=str(error))
+        writer.write(msgspec.json.encode(tell) + b"\n")
+        async with asyncio.timeout(_WAIT_S):
             await writer.drain()
     except (TimeoutError, ValueError, ConnectionError, msgspec.MsgspecError) as error:
         log.warning("console request not done", extra={"why": type(error).__name__})
@@ -77,6 +79,8 @@ async def _do(admin: Admin, asked: Ask) -> Tell:
         return Tell(
             error=error.code.key, field=error.field, value=error.value, expected=error.expected
         )
+    except OSError as error:  # the folder of a backup
+        return Tell(error=Code.DISK_FULL.key, field="folder", value=str(error.strerror))
     log.info("operator command done", extra={"command": type(asked.command).__name__})
     return Tell(answer=answer)
 
@@ -104,7 +108,7 @@ async def listening(admin: Admin, path: Path) -> AsyncIterator[None]:
 async def ask(path: Path, command: Command, by: str) -> Answer:
     """Let the running hub do a command. Raises RefusedError, Fault if it does not answer."""
     try:
-        async with asyncio.timeout(_WAIT_S):
+        async with asyncio.timeout(_LONG_S if isinstance(command, BackupMake) else _WAIT_S):
             with _short(path) as short:
                 reader, writer = await asyncio.open_unix_connection(short, limit=16 * _BYTES_MAX)
             writer.write(msgspec.json.encode(Ask(command=command, by=by)) + b"\n")

@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from hub import keys as hub_keys
+from hub import maintenance
 from hub.admin import Admin
-from hub.config import HubConfig
+from hub.config import FILE_NAME, HubConfig
 from hub.enrol import Enrolments
 from hub.faults import Exit, Fault
 from hub.folder import Folder
+from hub.keys import FOLDER as KEYS_FOLDER
 from hub.keys import HubKeys
 from hub.last_checkpoint import LastCheckpoint
 from hub.ledger import Ledger
@@ -23,8 +25,7 @@ from hub.record import Recorder
 from hub.store import leaves, migrate
 from hub.store.bodies import Bodies
 from hub.store.engine import Store, Tx
-from protocol import ids
-from protocol.checkpoint import parse_note
+from protocol.checkpoint import log_origin
 from protocol.errors import ConfigError, FatalError, ShanmenError
 
 
@@ -50,6 +51,11 @@ class Opened:
     admin: Admin
 
 
+def log_name(keys: HubKeys) -> str:
+    """The origins' first part: the ledger's name without its generation."""
+    return log_origin(keys.hub, 0).rpartition("/")[0]
+
+
 def public_url(config: HubConfig) -> str:
     """What sites reach the hub by."""
     listen = config.listen
@@ -66,12 +72,15 @@ async def opened(config: HubConfig, folder: Folder) -> AsyncIterator[Opened]:
     The caller holds the folder's lock. Raises Fault with the remedy.
     """
     keys = read_keys(folder)
+    kept = [*sorted((folder.root / KEYS_FOLDER).glob("*.key")), folder.root / FILE_NAME]
+    also = [one for one in kept if one.is_file()]
     store = Store(folder.database)
     last = LastCheckpoint(folder.last_checkpoint)
-    ledger = Ledger(name=f"shanmen-hub/{ids.show(keys.hub)}", key=keys.log)
+    ledger = Ledger(name=log_name(keys), key=keys.log)
     try:
         try:
             await store.write("migrate", _prepare, ledger)
+            await store.read(_check, ledger, last.read())
         except FatalError as error:
             raise Fault(Exit.DISK, "schema-newer", why=error.expected) from error
         except ShanmenError as error:
@@ -92,7 +101,12 @@ async def opened(config: HubConfig, folder: Folder) -> AsyncIterator[Opened]:
                 store, recorder, keys, approve_agents=config.hub.approve_agents
             ),
             admin=Admin(
-                store, recorder, keys, region=config.hub.region, url=public_url(config),
+                store,
+                recorder,
+                keys,
+                bodies=bodies,
+                also=also,
+                region=config.hub.region, url=public_url(config),
                 clock_us=wall_us,
             ),
         )  # fmt: skip
@@ -117,17 +131,15 @@ def _prepare(tx: Tx, ledger: Ledger) -> None:
         ledger.begin(tx, wall_us(), reason="init")
 
 
-async def check_not_older(opened_hub: Opened) -> None:
-    """Compare the database with the checkpoint outside it. Raises Fault if it was put back.
+def _check(tx: Tx, ledger: Ledger, notes: list[str]) -> None:
+    """Refuse a database that was put back in time. Raises Fault.
 
-    A hub that signed beyond what its database holds would fork its own ledger by serving.
+    A hub that signed beyond what its database holds would fork its own ledger by serving, and an
+    operator's command would append to the wrong history.
     """
-    head = await opened_hub.store.read(leaves.live)
-    assert head is not None
-    for note in opened_hub.last.read():
-        known = parse_note(note)
-        if (known.generation, known.size) > (head.generation, head.size):
-            raise Fault(
-                Exit.RESTORE, "database-older", have=head.size, signed=known.size,
-                generation=known.generation,
-            )  # fmt: skip
+    try:
+        maintenance.check_start(tx, ledger, notes)
+    except FatalError as error:
+        raise Fault(
+            Exit.RESTORE, "database-older", have=error.value, expected=error.expected
+        ) from error

@@ -1,0 +1,73 @@
+"""`shanmen-hub restore`: a backup comes back, and the ledger says so in a new generation.
+
+Runs only where no hub serves (the folder's lock). Killed anywhere, it is simply run again.
+"""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from hub import maintenance
+from hub.faults import Exit, Fault
+from hub.folder import Folder
+from hub.keys import FOLDER as KEYS_FOLDER
+from hub.last_checkpoint import LastCheckpoint
+from hub.ledger import Ledger
+from hub.maintenance import Restored
+from hub.opening import log_name, read_keys, wall_us
+from hub.store import migrate
+from hub.store.audit import Actor
+from hub.store.bodies import Bodies, replace_file
+from hub.store.engine import Store
+from protocol.errors import ShanmenError
+
+
+def bring_settings(backup: Path, config: Path) -> None:
+    """On a new machine: settings and keys come from the backup; what is there is never replaced."""
+    if config.exists() or not (backup / config.name).is_file():
+        return
+    try:
+        keys = config.parent / KEYS_FOLDER
+        keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in sorted(backup.glob("*.key")):
+            if not (keys / path.name).exists():
+                replace_file(keys / path.name, path.read_bytes())
+        replace_file(config, (backup / config.name).read_bytes())
+    except OSError as error:
+        raise Fault(
+            Exit.DISK, "folder-unusable", folder=config.parent, why=error.strerror
+        ) from error
+
+
+async def restore(folder: Folder, backup: Path | None, *, by: Actor) -> Restored:
+    """Put a backup in place, or keep the database that is there, and open a new generation.
+
+    The caller holds the folder's lock. Raises Fault.
+    """
+    keys = read_keys(folder)
+    ledger = Ledger(name=log_name(keys), key=keys.log)
+    bodies = Bodies(folder.packs)
+    try:
+        database = folder.database
+        if backup is not None:
+            database = await asyncio.to_thread(maintenance.stage, backup, folder.root)
+        store = Store(database)
+        try:
+            await store.write("migrate", migrate.upgrade)
+            restored = await maintenance.begin_generation(
+                store,
+                bodies,
+                ledger,
+                LastCheckpoint(folder.last_checkpoint).read(),
+                by=by,
+                now_us=wall_us(),
+            )
+        finally:
+            await store.close()
+        if backup is not None:
+            await asyncio.to_thread(maintenance.put_in_place, folder.root)
+    except ShanmenError as error:
+        raise Fault(Exit.DISK, "restore-failed", why=str(error)) from error
+    except (OSError, shutil.Error) as error:
+        raise Fault(Exit.DISK, "restore-failed", why=error) from error
+    return restored
