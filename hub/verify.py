@@ -6,12 +6,13 @@ already because it needs no lock. The hub never decompresses and never decrypts.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hub.domain.outcomes import Refused
 from hub.store.agents import AgentRow
 from protocol import envelope, messages, notes, registration, segment, wraps
 from protocol.envelope import Envelope, only_key
-from protocol.errors import Code, ShanmenError, VerifyError
+from protocol.errors import Code, DecodeError, ShanmenError, VerifyError
 from protocol.notes import Correction, Gap
 from protocol.registration import Registration
 from protocol.header import Header
@@ -69,6 +70,9 @@ def _segment(raw: bytes, agent: AgentRow, *, body: bool = True) -> CheckedSegmen
     found = segment.parse(raw, body=body).verify(agent.signing)
     if found.header.agent != agent.id:
         raise VerifyError(Code.WRONG_AGENT, field="agent", value=found.header.agent)
+    ordered = sorted(found.header.rows)
+    if any(a[0] == b[0] and b[1] <= a[2] for a, b in pairwise(ordered)):
+        raise DecodeError(Code.MALFORMED, field="rows", expected="each row once")
     return CheckedSegment(
         id=found.id,
         suite=found.prelude.suite,
