@@ -15,11 +15,14 @@ Facts that this file stands on (tests/devices/mqtt/test_brokers.py tries each ag
 """
 
 import asyncio
+import math
+import socket
 import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self
 
 import aiomqtt
@@ -91,6 +94,9 @@ class _Client(aiomqtt.Client):
         )
         self._client.manual_ack_set(True)  # before connecting: see above
         self._client.connect_timeout = settings.timeout_s
+        if context is not None:
+            # paho leaves the socket open when the handshake fails.
+            self._client._ssl_wrap_socket = partial(_handshake, context, settings)  # type: ignore[method-assign]  # noqa: SLF001
         self.limit = settings.in_flight
         self.arrived: deque[Delivery] = deque()
         self.wake = asyncio.Event()
@@ -223,6 +229,7 @@ class Connection:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client: _Client | None = None
+        self._subscribing: asyncio.Task[None] | None = None
 
     @property
     def client(self) -> "_Client":
@@ -250,6 +257,9 @@ class Connection:
     async def __aexit__(self, *about: object) -> None:
         """Disconnect; the session stays at the broker."""
         client = self.client
+        if self._subscribing is not None:
+            self._subscribing.cancel()
+            await asyncio.gather(self._subscribing, return_exceptions=True)
         try:
             await client.__aexit__(None, None, None)
         except (aiomqtt.MqttError, OSError):
@@ -258,18 +268,35 @@ class Connection:
             if client.paused and client._reader is not None:  # noqa: SLF001
                 client._reader = None  # noqa: SLF001
 
-    async def subscribe(self, filters: Sequence[tuple[str, int]]) -> None:
-        """Subscribe to (filter, QoS) pairs. Raises DriverError if the broker refuses one."""
+    def subscribe(
+        self, filters: Sequence[tuple[str, int]], granted: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begin to subscribe to (filter, QoS) pairs; `deliveries` raises if one is refused.
+
+        granted: called when the broker has granted all of them.
+
+        Not awaited: a persistent session delivers before it answers, and the answer waits behind
+        messages that nobody would take.
+        """
+        self._subscribing = asyncio.create_task(
+            self._subscribe(filters, granted), name="mqtt subscribe"
+        )
+        self._subscribing.add_done_callback(lambda _: self.client.wake.set())
+
+    async def _subscribe(
+        self, filters: Sequence[tuple[str, int]], granted: Callable[[], None]
+    ) -> None:
         for pattern, qos in filters:
             try:
-                granted = await self.client.subscribe(pattern, qos=qos)
+                answer = await self.client.subscribe(pattern, qos=qos, timeout=math.inf)
             except (aiomqtt.MqttError, OSError, ValueError) as error:
                 raise _translated(error, self._settings) from error
-            codes = [one.value if isinstance(one, ReasonCode) else one for one in granted]
+            codes = [one.value if isinstance(one, ReasonCode) else one for one in answer]
             if any(code >= 0x80 for code in codes):
                 raise DriverError(
                     Code.NOT_ALLOWED, after_s=REFUSED_AFTER_S, field="topic", value=pattern
                 )
+        granted()
 
     async def deliveries(self, tick_s: float) -> AsyncIterator[Delivery | None]:
         """Messages in the order of receipt, and None every `tick_s` seconds.
@@ -284,6 +311,8 @@ class Connection:
                 client.taken()
                 yield delivery
             client.wake.clear()
+            if self._subscribing is not None and self._subscribing.done():
+                self._subscribing.result()
             if not client.messages_possible():
                 raise DriverError(Code.UNREACHABLE, field="broker", value=self._settings.host)
             try:
@@ -299,6 +328,22 @@ class Connection:
         """Send the PUBACK of a message that is durable; nothing after the connection is lost."""
         if self.client.messages_possible():
             self.client.acknowledge(delivery)
+
+
+def _handshake(
+    context: ssl.SSLContext, settings: Settings, tcp: socket.socket
+) -> ssl.SSLSocket:
+    """Do the TLS handshake; the certificate and its name are verified by the context."""
+    wrapped = context.wrap_socket(
+        tcp, server_hostname=settings.host, do_handshake_on_connect=False
+    )
+    try:
+        wrapped.settimeout(settings.timeout_s)
+        wrapped.do_handshake()
+    except OSError:
+        wrapped.close()
+        raise
+    return wrapped
 
 
 def _connect_properties(settings: Settings) -> Properties:

@@ -86,8 +86,10 @@ class MqttDriver:
                 self.statistics.sessions_lost += 1
                 self._context.health.count(self.config.table.id, "sessions_lost")
             self._had_session = True
-            await connection.subscribe(self.config.filters)
-            self._context.health.changed(self.config.table.id, DeviceState.ONLINE)
+            health, name = self._context.health, self.config.table.id
+            connection.subscribe(
+                self.config.filters, lambda: health.changed(name, DeviceState.ONLINE)
+            )
             async for delivery in connection.deliveries(STALE_EVERY_S):
                 if delivery is None:
                     for reading in self._tick():
