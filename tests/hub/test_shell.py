@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-from hub import admin
 from protocol import ids, wire
 from protocol.grades import Grade
-from protocol.merkle import leaf_hash
-from protocol import tiles
 from tests.hub import kit
 from tests.hub.shell import Gateway, Owner, serving
 
