@@ -1,32 +1,16 @@
-"""Load `agent.toml`: text in, typed structs or every problem at once out; no side effects.
-
-The tables of drivers (`[[device]]`, `[[mqtt]]`) are decoded by `devices/loader.py`.
-"""
+"""Decode `agent.toml`: text in, typed structs or every problem at once out; no side effects."""
 
 import ipaddress
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from agent.settings import AS_HUB_SAYS, BOUNDS, AgentConfig, HubTable, ResourceTable
+from agent.settings import AS_HUB_SAYS, BOUNDS, WORDS, AgentConfig, HubTable, ResourceTable
 from agent.walk import Problem, Walk, show
+from devices.loader import TABLES
 
-#: Tables that belong to drivers; they are handed on unread.
-DRIVER_TABLES: Final[tuple[str, ...]] = ("device", "mqtt")
 CONFIG_BYTES_MAX: Final = 4 << 20
-PROBLEMS_SHOWN_MAX: Final = 200
-
-DriverCheck = Callable[[Mapping[str, Any], AgentConfig], Sequence[Problem]]
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A configuration without problems; `drivers` holds the raw tables of the drivers."""
-
-    config: AgentConfig
-    drivers: Mapping[str, Any]
 
 
 class ConfigProblems(Exception):  # noqa: N818 - it is a list of findings, and is shown as one
@@ -38,27 +22,24 @@ class ConfigProblems(Exception):  # noqa: N818 - it is a list of findings, and i
         self.problems = tuple(problems)
 
 
-def load(text: bytes | str, *, file: str, check_drivers: DriverCheck | None = None) -> Loaded:
-    """Decode and check the text of a configuration.
+def load(text: bytes | str, *, file: str) -> AgentConfig:
+    """Decode and check the agent's own options; the tables of drivers are for `plan.read`.
 
-    check_drivers: what knows the driver tables and the domain packs (see `agent.drivers`).
     Raises ConfigProblems with all problems; nothing else, whatever the text is.
     """
-    raw = _parse(text, file)
-    drivers = {name: raw.pop(name) for name in DRIVER_TABLES if name in raw}
-    walk = Walk(BOUNDS)
+    raw = {name: value for name, value in parse(text, file).items() if name not in TABLES}
+    walk = Walk(BOUNDS, WORDS)
     config = walk.struct(raw, AgentConfig)
     problems = list(walk.problems)
     if config is not None:
         problems += check_together(config)
-    if config is not None and check_drivers is not None:
-        problems += check_drivers(drivers, config)
     if problems or config is None:
         raise ConfigProblems(file, problems)
-    return Loaded(config, drivers)
+    return config
 
 
-def _parse(text: bytes | str, file: str) -> dict[str, Any]:
+def parse(text: bytes | str, file: str) -> dict[str, Any]:
+    """Read TOML text. Raises ConfigProblems for anything that is not."""
     if len(text) > CONFIG_BYTES_MAX:
         raise ConfigProblems(file, [Problem("", "too-large", "", {"size": str(len(text))})])
     try:

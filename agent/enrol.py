@@ -57,7 +57,7 @@ async def enrol(
     pinned = None if wanted in {None, AS_HUB_SAYS} else parse_owner(wanted or "")
     keys = keyring.keys_or_new(keyring.root_key())
     _refuse_second(stored, keys, token, Path(config.data))
-    request = _request(stored, keys, token, pinned, config.name or host, clock)
+    request = _request(stored, keys, token, owner=pinned, name=config.name or host, clock=clock)
     # The key is the agent's, so that the owner's principal can be asked for right after.
     client = HubClient(config.hub, clock, hub=token.hub, key=keys.signing)
     try:
@@ -123,6 +123,7 @@ def _request(
     stored: IdentityFiles,
     keys: AgentKeys,
     token: Token,
+    *,
     owner: PrincipalId | None,
     name: str,
     clock: Clock,

@@ -109,9 +109,12 @@ class Progress:
     receipt_ns: int = 0  # a receipt was committed, or nothing waited for one
     uplink_waits: bool = False  # the uplink rests: nothing to send, or in its back-off
 
-    def turn(self, *, waits: bool) -> None:
-        """The uplink went round once; `waits` until something wakes it."""
-        self.uplink_turn_ns = self.boot_ns()
+    def turn(self, *, waits: bool, rest_s: float = 0.0) -> None:
+        """The uplink went round once; it `waits` until woken, at most for `rest_s` if that is set.
+
+        A rest that the hub asked for is no lack of progress, so it counts from its end.
+        """
+        self.uplink_turn_ns = self.boot_ns() + int(rest_s * 1e9)
         self.uplink_waits = waits
 
     def receipt(self) -> None:

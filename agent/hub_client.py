@@ -86,7 +86,13 @@ class HubClient:
         self._hub = hub
         self._key = key
         self._session: aiohttp.ClientSession | None = None
+        self._connector: CheckedConnector | None = None
         self.connected = False  # the last request reached the hub
+
+    @property
+    def certificate_ends_s(self) -> float | None:
+        """When the certificate of the last TLS connection expires, seconds since 1970."""
+        return None if self._connector is None else self._connector.certificate_ends_s
 
     async def open(self) -> None:
         """Prepare the session; connects later. Raises CertificateError if `hub.ca` is unusable."""
@@ -94,10 +100,9 @@ class HubClient:
         if self._base.startswith("https:"):
             # Reading the system's certificates takes 20 ms on a small machine.
             context = await asyncio.to_thread(context_for, self._table.ca, self._clock)
+        self._connector = CheckedConnector(self._clock, ssl=context, limit=4, keepalive_timeout=50)
         self._session = aiohttp.ClientSession(
-            connector=CheckedConnector(
-                self._clock, ssl=context, limit=4, keepalive_timeout=50, enable_cleanup_closed=False
-            ),
+            connector=self._connector,
             timeout=aiohttp.ClientTimeout(
                 total=self._table.request_timeout.seconds,
                 connect=self._table.connect_timeout.seconds,
@@ -114,6 +119,11 @@ class HubClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def renew(self) -> None:
+        """Forget all connections, so that the next one is judged by what is known now."""
+        await self.close()
+        await self.open()
 
     async def sync(self, body: bytes) -> bytes:
         """POST one batch; returns the answer's envelope as received."""
@@ -137,7 +147,7 @@ class HubClient:
         return await self._whole("GET", path, query=query or {}, limit=limit)
 
     async def poll(self, query: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """GET the inbox: yields what arrives, heartbeats included; a silent link ends it.
+        """GET the inbox: an empty piece when the poll stands, then what arrives.
 
         Raises UnavailableError when nothing came for POLL_SILENCE_S.
         """
@@ -148,6 +158,7 @@ class HubClient:
             sock_read=POLL_SILENCE_S,
         )
         async with self._request("GET", "/v1/inbox", query=query, timeout=timeout) as response:
+            yield b""  # the link is up
             async for chunk in response.content.iter_any():
                 yield chunk
 

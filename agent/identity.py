@@ -133,7 +133,7 @@ class IdentityFiles:
 def hub_identity(enrolled: Enrolled) -> HubIdentity:
     """Whom the agent believes, out of the verified answer."""
     return HubIdentity(
-        hub_id=enrolled.hub,
+        hub=enrolled.hub,
         signing_public=enrolled.hub_keys.signing,
         log_vkey=enrolled.log_key,
         generation=enrolled.generation,

@@ -80,7 +80,6 @@ class Inbox:
         clock: Clock,
         health: Health,
         keep: Keep,
-        effects: Effects,
         agent: PrincipalId,
         hub_keys: Callable[[], KeyLookup],
         allowed: InboxTable,
@@ -90,22 +89,27 @@ class Inbox:
         self._clock = clock
         self._health = health
         self._keep = keep
-        self._effects = effects
+        self._effects: Effects | None = None
         self._agent = agent
         self._hub_keys = hub_keys
         self._allowed = allowed
         self._back_off_s = back_off_s
+        self._link_up: Callable[[], None] = lambda: None
         self._turn = asyncio.Lock()
+        self._failures = 0
         self.state = InboxState()
-        self.link_up = asyncio.Event()  # set each time that a poll stands
 
     @property
     def applied(self) -> tuple[int, int]:
         """Generation and number of the last message; travels in each sync request."""
         return self.state.generation, self.state.n
 
-    async def load(self) -> None:
-        """Take up what earlier starts had applied."""
+    async def start(self, effects: Effects, *, link_up: Callable[[], None]) -> None:
+        """Take up what earlier starts had applied, and from now on move `effects`.
+
+        link_up: called when a poll stands again after a failure.
+        """
+        self._effects, self._link_up = effects, link_up
         raw = await self._keep.get(_KEEP)
         if raw is None:
             return
@@ -120,25 +124,24 @@ class Inbox:
 
     async def run(self) -> None:
         """Hold the poll until cancelled; no failure of link or hub ends it."""
-        failures = 0
         while True:
             try:
                 await self._poll()
-                failures = 0
             except ShanmenError as error:
-                failures += 1
-                if failures == 1:
+                self._failures += 1
+                if self._failures == 1:
                     _LOG.info("inbox poll failed", extra={"reason": str(error)})
                 after_s = error.after_s if isinstance(error, LaterError) else 0.0
-                await asyncio.sleep(max(after_s, self._wait_s(failures)))
+                await asyncio.sleep(max(after_s, self._wait_s()))
 
     async def _poll(self) -> None:
         generation, n = self.applied
         query = {"generation": str(generation), "n": str(n)}
         body = bytearray()
         async for piece in self._client.poll(query):
-            if not self.link_up.is_set():
-                self.link_up.set()
+            if self._failures:
+                self._failures = 0
+                self._link_up()
             body += piece
             while body[:1] == HEARTBEAT:
                 del body[:1]
@@ -147,9 +150,9 @@ class Inbox:
         if body:
             await self.take(_envelopes(bytes(body)))
 
-    def _wait_s(self, failures: int) -> float:
+    def _wait_s(self) -> float:
         shortest, longest = self._back_off_s
-        cap = min(longest, shortest * 2.0 ** min(failures - 1, 16))
+        cap = min(longest, shortest * 2.0 ** min(self._failures - 1, 16))
         return cap * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads load, decides nothing
 
     async def take(self, raws: Sequence[bytes]) -> None:
@@ -207,14 +210,16 @@ class Inbox:
         return True
 
     def _effect(self, said: Message) -> None:
+        effects = self._effects
+        assert effects is not None, "start before run"
         match said:
             case Live():
                 latest = self._clock.best_us() + self._allowed.live_max
-                self._effects.live(said.resources, min(said.until, latest))
+                effects.live(said.resources, min(said.until, latest))
             case Budget():
-                self._effects.budget(said.batch_bytes, said.bytes_per_s)
+                effects.budget(said.batch_bytes, said.bytes_per_s)
             case SegmentAge():
-                self._effects.segment_age(said.resources, said.seconds)
+                effects.segment_age(said.resources, said.seconds)
             case _:
                 assert_never(said)
 

@@ -68,13 +68,17 @@ class Keyring:
         return "file" if self._credential(CREDENTIAL) is None else "credential"
 
     def root_key(self) -> RootKey:
-        """The root key; made on first use where no credential gives it.
+        """The root key, for what this keyring keeps. Raises Fault."""
+        return RootKey(self.root_bytes(), secrets.token_bytes)
+
+    def root_bytes(self) -> bytes:
+        """The root key as the core wants it; made on first use where no credential gives it.
 
         Raises Fault if it has the wrong size or others can read its file.
         """
         credential = self._credential(CREDENTIAL)
         if credential is not None:
-            return _root_key(credential)
+            return _root_bytes(credential)
         path = self.folder / "root.key"
         if not path.exists():
             if self.identity_file.exists():
@@ -84,7 +88,7 @@ class Keyring:
             files.save(path, secrets.token_bytes(KEY_BYTES))
         if path.stat().st_mode & _OTHERS:
             raise Fault(Exit.KEYS, "root-key-permissions", file=path)
-        return _root_key(path)
+        return _root_bytes(path)
 
     def keys(self, root: RootKey) -> AgentKeys | None:
         """The agent's keys; None before the first enrolment. Raises Fault."""
@@ -143,8 +147,8 @@ class Keyring:
         return path if path.is_file() else None
 
 
-def _root_key(path: Path) -> RootKey:
+def _root_bytes(path: Path) -> bytes:
     key = path.read_bytes()[: KEY_BYTES + 1]
     if len(key) != KEY_BYTES:
         raise Fault(Exit.KEYS, "root-key-size", file=path, size=path.stat().st_size)
-    return RootKey(key, secrets.token_bytes)
+    return key

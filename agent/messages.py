@@ -12,7 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import devices
+
 FOLDER: Final = Path(__file__).parent / "messages"
+DEVICES: Final = Path(devices.__file__).parent / "messages"
 LANGUAGES: Final = ("en", "zh")
 
 
@@ -55,9 +58,12 @@ class Messages:
 
 @cache
 def catalogue(lang: str) -> Mapping[str, str]:
-    """All texts of one language, keys joined by dots."""
-    with (FOLDER / f"{lang}.toml").open("rb") as file:
-        return dict(_flat(tomllib.load(file), ""))
+    """All texts of one language, keys joined by dots; those of `devices` lie under ours."""
+    texts: dict[str, str] = {}
+    for folder in (DEVICES, FOLDER):
+        with (folder / f"{lang}.toml").open("rb") as file:
+            texts |= _flat(tomllib.load(file), "")
+    return texts
 
 
 def _flat(table: Mapping[str, object], prefix: str) -> list[tuple[str, str]]:

@@ -14,13 +14,15 @@ AS_HUB_SAYS: Final = "as-hub-says"
 
 Text = Annotated[str, Meta(min_length=1, max_length=128)]
 Path = Annotated[str, Meta(min_length=1, max_length=4_000)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
+
+Region = Annotated[str, Meta(pattern=r"^[0-9]{6}([0-9]{3}|[0-9]{6})?\Z")]
 
 
 class HubTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[hub]`: where the hub is and how patient the agent is with it."""
 
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+/?$")]  # no path, no login in it
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+/?\Z")]  # no path, no login in it
     ca: Path | None = None  # PEM file of a county's own certificate authority
     connect_timeout: Duration = Duration.parse("10s")  # 1s..60s, TCP and TLS together
     request_timeout: Duration = Duration.parse("60s")  # 5s..10m, one whole exchange
@@ -105,7 +107,7 @@ class ResourceTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     secrecy: Literal["public", "secret", "confidential", "top-secret"] = "public"
     place: Annotated[str, Meta(max_length=128)] = ""
     coordinates: PlaceTable | None = None
-    region: Annotated[str, Meta(pattern=r"^\d{6}(\d{3}|\d{6})?$")] | None = None  # else the site's
+    region: Region | None = None  # administrative division, 6 to 12 digits; else the site's
     producer: Annotated[str, Meta(max_length=128)] = ""
     provider: Annotated[str, Meta(max_length=128)] = ""
     user_policy: Annotated[str, Meta(max_length=128)] = ""
@@ -117,7 +119,7 @@ class ResourceTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of `agent.toml` but the tables that belong to drivers."""
 
-    data: Annotated[str, Meta(pattern=r"^/.{0,4000}$")]  # absolute; 0700; spool, keys and socket
+    data: Annotated[str, Meta(pattern=r"^/.{0,4000}\Z")]  # absolute; 0700; spool, keys and socket
     hub: HubTable
     name: Annotated[str, Meta(max_length=100)] = ""  # shown at the hub; the host's name when empty
     owner: Text | None = None  # fingerprint of the owner's principal, or "as-hub-says"
@@ -150,4 +152,12 @@ BOUNDS: Final[dict[str, tuple[str, str]]] = {
     "alarm.no_progress": ("1m", "24h"),
     "alarm.clock_offset": ("100ms", "1h"),
     "resource[].segment_age": ("1s", "1h"),
+}
+
+#: What would be right, as a key under `expect.`, where the pattern itself is no help to a person.
+WORDS: Final[dict[str, str]] = {
+    "data": "path",
+    "hub.url": "url",
+    "resource[].id": "name",
+    "resource[].region": "region",
 }

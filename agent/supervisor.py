@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.health import Health
-from devices.driver import DeviceState, Driver, DriverError, Reading
+from devices.driver import DeviceState, Driver, DriverError, Promise, Reading
 from protocol.errors import ShanmenError
 
 _LOG: Final = logging.getLogger(__name__)
@@ -33,8 +33,12 @@ WELL_AFTER_S: Final = 60.0
 class Intake(Protocol):
     """What the supervisor needs of the pipeline."""
 
-    def submit(self, reading: Reading) -> "asyncio.Future[None]":
+    def submit(self, reading: Reading, *, driver: str) -> "asyncio.Future[None]":
         """Take a reading; the future is done after its commit, or failed without one."""
+        ...
+
+    async def room(self, promise: Promise) -> None:
+        """Wait until a source of this class is welcome."""
         ...
 
 
@@ -72,6 +76,11 @@ class Supervisor:
         self._sleep = sleep
         self._now = now or time.monotonic
         self._jitter = jitter
+        self._paused = asyncio.Event()
+
+    def pause(self) -> None:
+        """Take no reading any more; drivers stay connected for their acknowledgements."""
+        self._paused.set()
 
     async def run(self) -> None:
         """Run all drivers; returns only by cancellation, after each has disconnected."""
@@ -91,7 +100,7 @@ class Supervisor:
             if slot.driver is None:
                 slot.driver = slot.make()
             slot.running = True
-            await Pump(slot.driver, self._intake).run()
+            await Pump(slot.name, slot.driver, self._intake, self._paused).run()
             self._failed(slot, "ended")
         except DriverError as error:
             # The source is away; the driver itself is sound and keeps its instance.
@@ -138,38 +147,52 @@ class UncommittedError(Exception):
 class Pump:
     """Moves readings of one driver into the pipeline, in order, a bounded number under way."""
 
-    def __init__(self, driver: Driver, intake: Intake) -> None:
+    def __init__(self, name: str, driver: Driver, intake: Intake, paused: asyncio.Event) -> None:
+        self._paused = paused
+        self._name = name
         self._driver = driver
         self._intake = intake
         self._under_way: deque[tuple[asyncio.Future[None], int]] = deque()
         self._records = 0
-        self._error: BaseException | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Pump until the driver ends. Raises what the driver raises, or UncommittedError."""
-        self._task = asyncio.current_task()
+        # A task of its own: a commit that failed must end a driver that waits in silence for its
+        # source, and cancelling ourselves for that could hit an await that is not the driver's.
+        moving = asyncio.create_task(self._move(), name=f"pump {self._name}")
+        try:
+            await asyncio.wait((moving, self._failure), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not moving.done():
+                moving.cancel()
+                await asyncio.wait((moving,))
+        if self._failure.done():
+            if not moving.cancelled():
+                moving.exception()  # comes second: the commit failed first
+            raise UncommittedError(self._failure.result())
+        self._failure.cancel()
+        moving.result()
+
+    async def _move(self) -> None:
         readings = self._driver.run()
         try:
             async for reading in readings:
+                if self._paused.is_set():
+                    # Not taken, so not acknowledged: its source has it still after the stop.
+                    await asyncio.Event().wait()
                 self._submit(reading)
                 await self._make_room()
-        except asyncio.CancelledError:
-            if self._error is None or self._task is None:
-                raise
-            # Cancelled by ourselves, to leave a source that may be silent for hours.
-            if self._task.uncancel() > 0:
-                raise
+                await self._intake.room(reading.promise)
         finally:
-            for future, _ in self._under_way:
-                future.remove_done_callback(self._done)
             if isinstance(readings, AsyncGenerator):
                 await readings.aclose()
-        if self._error is not None:
-            raise UncommittedError(_reason(self._error)) from self._error
 
     def _submit(self, reading: Reading) -> None:
-        future = self._intake.submit(reading)
+        try:
+            future = self._intake.submit(reading, driver=self._name)
+        except ShanmenError as error:
+            raise UncommittedError(error.code.key) from error
         count = sum(len(rows.records) for rows in reading.rows)
         self._under_way.append((future, count))
         self._records += count
@@ -177,10 +200,10 @@ class Pump:
 
     def _done(self, future: "asyncio.Future[None]") -> None:
         error = None if future.cancelled() else future.exception()
-        if (future.cancelled() or error is not None) and self._error is None:
-            self._error = error or asyncio.CancelledError()
-            if self._task is not None:
-                self._task.cancel()
+        if future.cancelled() or error is not None:
+            reason = "cancelled" if error is None else _reason(error)
+            if not self._failure.done():
+                self._failure.set_result(reason)
 
     async def _make_room(self) -> None:
         while self._under_way and self._under_way[0][0].done():

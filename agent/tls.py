@@ -44,11 +44,14 @@ class CheckedConnector(aiohttp.TCPConnector):
     def __init__(self, clock: Clock, **more: Any) -> None:
         super().__init__(**more)
         self._clock = clock
+        self.certificate_ends_s: float | None = None
 
     async def _create_connection(self, *args: Any, **more: Any) -> ResponseHandler:
         handler = await super()._create_connection(*args, **more)
         transport = handler.transport
         certificate = transport.get_extra_info("peercert") if transport is not None else None
+        if certificate:
+            self.certificate_ends_s = ssl.cert_time_to_seconds(certificate["notAfter"])
         reason = judge_dates(certificate, self._clock) if certificate else ""
         if reason:
             handler.close()

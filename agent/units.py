@@ -3,8 +3,8 @@
 import re
 from typing import Final, Self
 
-_DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
-_SIZE: Final = re.compile(r"(\d{1,12})(B|KiB|MiB|GiB|KB|MB|GB)")
+_DURATION: Final = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_SIZE: Final = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB|KB|MB|GB)")
 
 _US: Final = {
     "ms": 1_000,

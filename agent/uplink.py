@@ -6,9 +6,10 @@ answer that is not signed. Batches shrink on a line that is too slow for them an
 """
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,6 +21,7 @@ from agent.health import Health, Progress
 from agent.hub_client import CertificateError, HubClient, LaterError
 from agent.hub_time import learn_time
 from agent.settings import AlarmTable, HubTable
+from agent.spool import SpoolItem
 from agent.version import SOFTWARE
 from protocol.errors import (
     Code,
@@ -31,8 +33,9 @@ from protocol.errors import (
 )
 from protocol.ids import PrincipalId
 from protocol.limits import SYNC_ITEMS_MAX
-from protocol.messages import Item
-from protocol.sync import AgentSync, LedgerError, Outcome
+from protocol.messages import Later
+from protocol.sync import AgentSync, ItemResult, LedgerError, Outcome
+from protocol.times import ClockSource
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -40,26 +43,30 @@ BATCH_BYTES_MIN: Final = 64 * 1024
 _CLOCK_CODES: Final = frozenset({Code.CLOCK_SKEW, Code.EXPIRED})
 
 
-class Waiting(Protocol):
-    """One thing in the spool that waits to be sent."""
-
-    @property
-    def item(self) -> Item:
-        """What travels."""
-        ...
-
-
 class Outgoing(Protocol):
     """What the uplink needs of the spool."""
 
     wake: asyncio.Event
 
-    async def next_items(self, bytes_max: int, items_max: int) -> Sequence[Waiting]:
+    async def next_items(self, bytes_max: int, items_max: int) -> Sequence[SpoolItem]:
         """The next in their order; empty if nothing waits."""
         ...
 
-    async def apply(self, outcome: Outcome, items: Sequence[Waiting]) -> None:
+    async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> object:
         """Apply a verified answer in one transaction."""
+        ...
+
+
+class Messages(Protocol):
+    """What the uplink needs of the inbox."""
+
+    @property
+    def applied(self) -> tuple[int, int]:
+        """Generation and number of the last message applied."""
+        ...
+
+    async def take(self, raws: Sequence[bytes]) -> None:
+        """Verify and apply messages that came with an answer."""
         ...
 
 
@@ -77,8 +84,7 @@ class Uplink:
         progress: Progress,
         table: HubTable,
         alarms: AlarmTable,
-        inbox_applied: Callable[[], tuple[int, int]],
-        inbox_take: Callable[[Sequence[bytes]], Awaitable[None]],
+        inbox: Messages,
         folder: Path,
     ) -> None:
         self._client = client
@@ -89,13 +95,14 @@ class Uplink:
         self._progress = progress
         self._table = table
         self._alarms = alarms
-        self._inbox_applied = inbox_applied
-        self._inbox_take = inbox_take
+        self._inbox = inbox
         self._folder = folder
         self._bytes_max = int(table.batch)  # as far as line, hub and configuration allow now
         self._hub_bytes_max = int(table.batch)
         self._bytes_per_s = 0  # 0: no limit
+        self._later_s = 0.0  # the longest `later` of the last answer
         self._rest_s = 0.0  # after a good exchange, to keep the hub's budget
+        self._asked_s = 0.0  # the wait that the hub asked for, 0 if it did not
         self._knock = asyncio.Event()
         self.refused: Code | None = None  # why the hub does not take anything from us
         self.last_receipt_us: int | None = None
@@ -103,7 +110,7 @@ class Uplink:
     @property
     def hub_id(self) -> PrincipalId:
         """Whose answers are believed."""
-        return self._sync.hub.hub_id
+        return self._sync.hub.hub
 
     def knock(self) -> None:
         """The link is up, an inbox poll says: do not sleep through the rest of a back-off."""
@@ -133,20 +140,32 @@ class Uplink:
 
     async def _round(self) -> None:
         """Send one batch if there is anything; else wait for it."""
+        if self._needs_time():
+            await learn_time(self._client, self._clock, self._sync.hub)
         self._spool.wake.clear()
         items = await self._spool.next_items(self._bytes_max, SYNC_ITEMS_MAX)
         if not items:
             self._progress.receipt()
             self._progress.turn(waits=True)
-            await self._spool.wake.wait()
+            # What the hub asked to send later is not announced by `wake`.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._later_s or None):
+                    await self._spool.wake.wait()
+            self._later_s = 0.0
             return
         self._progress.turn(waits=False)
         await self._exchange(items)
         self._progress.turn(waits=False)
 
-    async def _exchange(self, items: Sequence[Waiting]) -> None:
+    def _needs_time(self) -> bool:
+        """Whether nobody has told the time yet: before that, no signature of ours would count."""
+        if self._clock.hub_offset_us is not None:
+            return False
+        return self._clock.mark().source is ClockSource.NONE or self._clock.is_impossible()
+
+    async def _exchange(self, items: Sequence[SpoolItem]) -> None:
         body = self._sync.request(
-            [waiting.item for waiting in items], inbox=self._inbox_applied(), software=SOFTWARE
+            [waiting.item for waiting in items], inbox=self._inbox.applied, software=SOFTWARE
         )
         size = len(body)
         sent_ns = self._clock.boot_ns()
@@ -169,7 +188,7 @@ class Uplink:
                 self._progress.receipt()
                 self.last_receipt_us = self._clock.best_us()
         if outcome.inbox:
-            await self._inbox_take(outcome.inbox)
+            await self._inbox.take(outcome.inbox)
         self._judge(outcome)
 
     def _learn(self, outcome: Outcome, sent_ns: int, received_ns: int, size: int) -> None:
@@ -192,8 +211,10 @@ class Uplink:
             for alarm in ("refused", "suspended", "certificate", "untrusted"):
                 self._health.clear_alarm(alarm)
             self.refused = None
-            if outcome.items and not outcome.accepted and outcome.retry_after_s:
-                raise LaterError(Code.BUSY, after_s=outcome.retry_after_s)
+            self._later_s = max(map(_later_s, outcome.items), default=0.0)
+            if outcome.items and not outcome.accepted:
+                # Nothing moved, so sending the same again at once would not move it either.
+                raise LaterError(Code.BUSY, after_s=max(self._later_s, outcome.retry_after_s))
             return
         if outcome.error.http_status >= 500 or outcome.retry_after_s:
             raise LaterError(outcome.error, after_s=outcome.retry_after_s)
@@ -205,18 +226,19 @@ class Uplink:
         cap = min(longest, shortest * 2.0 ** min(state.attempt_number - 1, 16))
         wait_s = cap * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads load, decides nothing
         error = state.outcome.exception() if state.outcome is not None else None
-        after_s = error.after_s if isinstance(error, LaterError) else 0.0
-        return max(wait_s, after_s)
+        self._asked_s = error.after_s if isinstance(error, LaterError) else 0.0
+        return max(wait_s, self._asked_s)
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait, but not longer than until the link is known to be up."""
+        """Wait, not longer than until the link is known to be up, unless the hub asked for it."""
         self._knock.clear()
-        self._progress.turn(waits=True)
-        try:
+        self._progress.turn(waits=True, rest_s=seconds)
+        if self._asked_s:
+            await asyncio.sleep(seconds)
+            return
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._knock.wait()
-        except TimeoutError:
-            pass
 
     async def _failed(self, state: RetryCallState) -> None:
         """Say once what is wrong; the tries that follow are only counted."""
@@ -245,10 +267,14 @@ class Uplink:
     async def _keep_evidence(self, error: LedgerError) -> None:
         """Two checkpoints that cannot both be true: kept for whoever audits the hub."""
         path = self._folder / "ledger-alarm.txt"
-        text = "\n\n".join(str(part) for part in error.notes)
+        text = f"{error.old}\n\n{error.new}\n"
         if not path.exists():
             await asyncio.to_thread(files.save, path, text.encode())
         self._health.raise_alarm("ledger", reason=error.code.key, file=path)
+
+
+def _later_s(result: ItemResult) -> float:
+    return float(result.verdict.seconds) if isinstance(result.verdict, Later) else 0.0
 
 
 def _is_passing(error: BaseException) -> bool:

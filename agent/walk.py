@@ -45,19 +45,24 @@ def show(value: object, path: str = "") -> str:
         text = "{" + ", ".join(str(key) for key in value) + "}"
     elif isinstance(value, bool):
         text = "true" if value else "false"
-    elif isinstance(value, str):
-        text = '"' + "".join(c if c.isprintable() else "�" for c in value) + '"'
     else:
-        text = "".join(c if c.isprintable() else "�" for c in str(value))
+        text = f'"{value}"' if isinstance(value, str) else str(value)
+    text = "".join(c if c.isprintable() else "�" for c in text[: SHOWN_CHARS_MAX + 1])
     return text if len(text) <= SHOWN_CHARS_MAX else text[: SHOWN_CHARS_MAX - 1] + "…"
 
 
 class Walk:
     """Collects problems while tables become structs; one use, one file."""
 
-    def __init__(self, bounds: Mapping[str, tuple[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        bounds: Mapping[str, tuple[str, str]] | None = None,
+        words: Mapping[str, str] | None = None,
+    ) -> None:
+        """bounds: of units by key path. words: what would be right, where a pattern says it ill."""
         self.problems: list[Problem] = []
         self._bounds = bounds or {}
+        self._words = words or {}
 
     def struct(self, raw: object, cls: type[T], path: str = "") -> T | None:
         """Decode one table; None if anything in it is wrong, with the problems collected."""
@@ -118,6 +123,7 @@ class Walk:
 
     def _leaf(self, raw: object, kind: inspect.Type, path: str) -> Any:
         expected, fields, python_type = _leaf_words(kind)
+        expected = self._words.get(_pattern(path), expected)
         right_type = isinstance(raw, python_type) and (
             python_type is bool or not isinstance(raw, bool)
         )
@@ -139,6 +145,7 @@ class Walk:
 
     def _missing(self, path: str, kind: inspect.Type) -> None:
         expected, fields, _ = _leaf_words(kind)
+        expected = self._words.get(_pattern(path), expected)
         self.problems.append(Problem(path, "missing", "", {"expected": expected, **fields}))
 
     def _problem(self, path: str, key: str, value: object, **fields: str) -> None:
@@ -175,7 +182,7 @@ def _number_words(kind: Any) -> Words:
 
 def _text_words(kind: Any) -> Words:
     if kind.pattern is not None:
-        return "pattern", {"pattern": kind.pattern}, str
+        return "pattern", {"pattern": kind.pattern.removeprefix("^").removesuffix(r"\Z")}, str
     return "text", {"longest": str(kind.max_length or 65_535)}, str
 
 

@@ -1,0 +1,222 @@
+"""`shanmen-agent`: enrol, run, check, status, doctor, vault export.
+
+Output for people goes to stdout, faults with their remedy to stderr, both in Chinese or English by
+LANG; exit codes stand in `faults.Exit` and docs/agent-operations.md.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from agent import logs
+from agent.config import ConfigProblems
+from agent.faults import Exit, Fault
+from agent.identity import IdentityFiles
+from agent.keyring import Keyring
+from agent.messages import Messages, language
+from agent.plan import DEFAULT_FILE, Plan, read_file
+from protocol import ids
+
+PROBLEMS_SHOWN_MAX: Final = 100
+_TOKEN_BYTES_MAX: Final = 1_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    os.umask(0o077)
+    say = Messages(language())
+    options = _parser().parse_args(arguments)
+    try:
+        return int(_COMMANDS[options.command](options, say))
+    except ConfigProblems as found:
+        _complain(problem_lines(found, say))
+        return int(Exit.CONFIG)
+    except Fault as fault:
+        _complain(fault.lines(say))
+        return int(fault.exit)
+    except OSError as error:
+        known = _os_fault(error)
+        _complain(known.lines(say))
+        return int(known.exit)
+    except KeyboardInterrupt:
+        return 130
+
+
+def problem_lines(found: ConfigProblems, say: Messages) -> list[str]:
+    """Every problem of a configuration, one line each."""
+    lines = [say("config.head", file=found.file, count=len(found.problems))]
+    for problem in found.problems[:PROBLEMS_SHOWN_MAX]:
+        fields = dict(problem.fields) | {"value": problem.value}
+        expected = f"expect.{fields.get('expected', '')}"
+        if say.has(expected):
+            fields["expected"] = say(expected, **fields)
+        what = say(f"config.{problem.key}", **fields)
+        lines.append(say("config.line", where=problem.path or found.file, what=what))
+    rest = len(found.problems) - PROBLEMS_SHOWN_MAX
+    if rest > 0:
+        lines.append(say("config.more", count=rest))
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = os.environ.get("SHANMEN_AGENT_CONFIG", str(DEFAULT_FILE))
+    parser = argparse.ArgumentParser(prog="shanmen-agent", description=__doc__)
+    parser.add_argument("-c", "--config", type=Path, default=Path(default), metavar="FILE")
+    # Accepted after the command as well, where people write it.
+    after = argparse.ArgumentParser(add_help=False)
+    after.add_argument("-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add = partial(commands.add_parser, parents=[after])
+    one = add("enrol", help="get this gateway an identity at the hub")
+    one.add_argument("token", help="SM1-…, or - to read it from standard input")
+    one.add_argument("--owner", help="fingerprint that `shanmen key show` prints, or as-hub-says")
+    add("run", help="read devices and send what they say, until SIGTERM")
+    add("check", help="find every problem of the configuration")
+    one = add("status", help="ask the running agent how it does")
+    one.add_argument("--json", action="store_true", help="for programs")
+    add("doctor", help="look at everything, name the remedies")
+    one = add("vault", help="what never leaves this gateway")
+    acts = one.add_subparsers(dest="act", required=True, metavar="ACT")
+    act = acts.add_parser("export", help="write it to a file that only the owner's key opens")
+    act.add_argument("file", type=Path)
+    return parser
+
+
+def _enrol(options: argparse.Namespace, say: Messages) -> Exit:
+    from agent import enrol
+    from agent.clock import Clock
+    from agent.status import FolderLock
+
+    plan = read_file(options.config)
+    text = sys.stdin.read(_TOKEN_BYTES_MAX) if options.token == "-" else options.token  # noqa: S105
+    token = enrol.read_token(text)
+    plan.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FolderLock(plan.folder)
+    lock.take()
+    try:
+        done = asyncio.run(
+            enrol.enrol(
+                plan.config,
+                token=token,
+                owner=options.owner,
+                host=socket.gethostname(),
+                clock=Clock(),
+            )
+        )
+    finally:
+        lock.release()
+    agent = ids.show(done.agent)
+    print(say("enrol.done", agent=agent, site=done.enrolled.site))
+    if done.enrolled.state == "waiting":
+        print(say("enrol.waiting", agent=agent))
+    if done.pin.owner is None:
+        print(say("enrol.owner-none"))
+    else:
+        owner = ids.show(done.pin.owner)
+        key = "enrol.owner-pinned" if done.pin.basis == "local" else "enrol.owner-hub"
+        print(say(key, owner=owner))
+        if done.owner is None:
+            print(say("enrol.owner-later", owner=owner))
+    print(say("enrol.next"))
+    return Exit.OK
+
+
+def _run(options: argparse.Namespace, say: Messages) -> Exit:
+    from agent import service
+    from agent.notify import Notifier
+
+    del say
+    plan = read_file(options.config)
+    logs.setup(plan.config.log.level, plan.config.log.per_minute)
+    asyncio.run(service.run(plan, Notifier()))
+    return Exit.OK
+
+
+def _check(options: argparse.Namespace, say: Messages) -> Exit:
+    plan = read_file(options.config)
+    print(
+        say(
+            "config.ok",
+            file=options.config,
+            resources=len(plan.resources),
+            devices=plan.devices,
+            drivers=len(plan.drivers),
+        )
+    )
+    print(_enrolment(plan, say))
+    return Exit.OK
+
+
+def _enrolment(plan: Plan, say: Messages) -> str:
+    keyring = Keyring(plan.folder / "keys")
+    stored = IdentityFiles(keyring.folder)
+    if not keyring.identity_file.exists():
+        return say("config.not-enrolled")
+    keys = keyring.keys(keyring.root_key())
+    enrolled = None if keys is None else stored.enrolled(keys)
+    if keys is None or enrolled is None:
+        return say("config.not-enrolled")
+    pin = stored.pin(plan.config.owner, enrolled)
+    owner = say("status.nobody") if pin.owner is None else ids.show(pin.owner)
+    agent = ids.show(keys.signing.principal)
+    return say("config.enrolled", agent=agent, site=enrolled.site, owner=owner)
+
+
+def _status(options: argparse.Namespace, say: Messages) -> Exit:
+    from agent import status
+
+    plan = read_file(options.config)
+    snapshot = asyncio.run(status.ask(plan.folder))
+    if options.json:
+        print(json.dumps(snapshot, indent=2))
+    else:
+        print("\n".join(status.lines(snapshot, say)))
+    return Exit.OK
+
+
+def _doctor(options: argparse.Namespace, say: Messages) -> Exit:
+    from agent import doctor
+
+    return asyncio.run(doctor.examine(read_file(options.config), say, print))
+
+
+def _vault(options: argparse.Namespace, say: Messages) -> Exit:
+    from agent.vault_export import export
+
+    done = asyncio.run(export(read_file(options.config), options.file))
+    print(say("vault.done", file=options.file, records=done.records, resources=done.resources))
+    return Exit.OK
+
+
+_COMMANDS: Final[dict[str, Callable[[argparse.Namespace, Messages], Exit]]] = {
+    "enrol": _enrol,
+    "run": _run,
+    "check": _check,
+    "status": _status,
+    "doctor": _doctor,
+    "vault": _vault,
+}
+
+
+def _os_fault(error: OSError) -> Fault:
+    where = error.filename or "?"
+    if error.errno == 28:
+        return Fault(Exit.DISK, "disk-full", folder=where)
+    reason = error.strerror or type(error).__name__
+    return Fault(Exit.DISK, "disk-unwritable", folder=where, reason=reason)
+
+
+def _complain(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What the agent lends to a driver: its memory, its clock, its secrets, its health."""
+
+from dataclasses import dataclass
+
+from agent.clock import Clock
+from agent.health import Health
+from agent.keyring import Keyring
+from agent.pipeline import Pipeline
+from agent.rest import RootKey
+from protocol.errors import Code, ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Implements `devices.driver.DriverContext` for one driver."""
+
+    driver: str
+    health: Health
+    pipeline: Pipeline
+    clock: Clock
+    keyring: Keyring
+    root: RootKey
+
+    def watermark(self, source: str) -> bytes | None:
+        """The last committed watermark of one of this driver's sources."""
+        return self.pipeline.watermark(self.driver, source)
+
+    def clock_us(self) -> int:
+        """The gateway's clock, corrected by the hub's where that is known."""
+        return self.clock.best_us()
+
+    def secret(self, name: str) -> str:
+        """A secret of the keyring. Raises ConfigError if there is none."""
+        found = self.keyring.secret(name, self.root)
+        if found is None:
+            raise ConfigError(
+                Code.CONFIG_INVALID,
+                field=f"secret:{name}",
+                expected=f"a systemd credential shanmen-{name} or the file keys/secrets/{name}",
+            )
+        return found

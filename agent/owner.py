@@ -1,0 +1,73 @@
+"""Waits for the owner's principal: until it is verified under the pin, nothing sealed leaves.
+
+The pin says whose signature counts; the principal brings the sealing key to wrap to. The hub only
+hands it over, and one that does not verify under the pin is an alarm, not an owner.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from typing import Final
+
+from agent.core import Core
+from agent.enrol import fetch_owner
+from agent.health import Health
+from agent.hub_client import HubClient
+from agent.identity import IdentityFiles, Pin
+from protocol import ids
+from protocol.errors import ShanmenError, VerifyError
+
+_LOG: Final = logging.getLogger(__name__)
+
+FIRST_WAIT_S: Final = 1.0
+LONGEST_WAIT_S: Final = 300.0
+
+
+class OwnerWatch:
+    """One task; ends when the owner is confirmed."""
+
+    def __init__(
+        self,
+        *,
+        client: HubClient,
+        stored: IdentityFiles,
+        pin: Pin,
+        core: Core,
+        health: Health,
+    ) -> None:
+        self._client = client
+        self._stored = stored
+        self._pin = pin
+        self._core = core
+        self._health = health
+
+    async def run(self) -> None:
+        """Ask until there is an owner to wrap to."""
+        if self._core.identity.owner_confirmed:
+            return
+        self._health.raise_alarm("owner-unconfirmed")
+        wait_s = FIRST_WAIT_S
+        while self._pin.owner is not None:
+            if await self._ask():
+                self._health.clear_alarm("owner-unconfirmed")
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(LONGEST_WAIT_S, wait_s * 2)
+
+    async def _ask(self) -> bool:
+        try:
+            owner = await fetch_owner(self._client, self._stored, self._pin)
+        except VerifyError as error:
+            self._health.raise_alarm("untrusted", reason=error.code.key)
+            return False
+        except ShanmenError as error:
+            _LOG.debug("owner not fetched", extra={"reason": error.code.key})
+            return False
+        if owner is None:
+            return False
+        identity = dataclasses.replace(
+            self._core.identity, owner=owner, owner_basis=self._pin.basis, owner_confirmed=True
+        )
+        await self._core.confirm_owner(identity)
+        _LOG.info("owner confirmed", extra={"owner": ids.show(owner.principal)})
+        return True

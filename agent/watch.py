@@ -1,0 +1,96 @@
+"""Watches for lack of progress, and feeds systemd's watchdog only while there is some.
+
+Fed when the database answers (so commits can happen) and the uplink goes round (an exchange ends,
+well or badly, within its own bounds). A hub that is away stops neither; a stuck thread, a deadlock
+or a wait without a bound stops one of them, and systemd restarts the agent.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from agent.clock import Clock
+from agent.health import Health, Progress
+from agent.notify import Notifier
+from agent.settings import AlarmTable, HubTable
+
+_LOG: Final = logging.getLogger(__name__)
+
+#: Without a watchdog the same look is taken this often, for the alarms.
+LOOK_S: Final = 20.0
+_MARGIN_S: Final = 30.0
+
+
+class Watch:
+    """One task; its period follows systemd's."""
+
+    def __init__(
+        self,
+        *,
+        notifier: Notifier,
+        progress: Progress,
+        health: Health,
+        clock: Clock,
+        hub: HubTable,
+        alarms: AlarmTable,
+        database_answers: Callable[[], Awaitable[object]],
+        has_due: Callable[[], bool],
+    ) -> None:
+        self._notifier = notifier
+        self._progress = progress
+        self._health = health
+        self._clock = clock
+        self._alarms = alarms
+        self._database_answers = database_answers
+        self._has_due = has_due
+        watchdog_s = notifier.watchdog_s
+        self.period_s = LOOK_S if watchdog_s is None else min(LOOK_S, watchdog_s / 3)
+        # The longest that an honest uplink is busy: one exchange and one wait.
+        self._turn_s = (
+            hub.request_timeout.seconds + hub.connect_timeout.seconds + hub.retry_max.seconds
+        ) + _MARGIN_S
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self.period_s)
+
+    async def look(self) -> bool:
+        """Look once; whether the watchdog was fed."""
+        jump = self._clock.check()
+        if jump:
+            _LOG.warning("clock jumped", extra={"by_ms": jump // 1000})
+        self._judge_receipts()
+        alive = await self._spool_lives() and self._uplink_lives()
+        if alive:
+            self._notifier.alive()
+        return alive
+
+    async def _spool_lives(self) -> bool:
+        try:
+            async with asyncio.timeout(max(self.period_s, 5.0)):
+                await self._database_answers()
+        except TimeoutError:
+            _LOG.error("spool does not answer")
+            return False
+        return True
+
+    def _uplink_lives(self) -> bool:
+        silent_s = self._progress.since_turn_s()
+        if self._progress.uplink_waits and not self._has_due():
+            return True
+        if silent_s <= self._turn_s:
+            return True
+        _LOG.error("uplink is stuck", extra={"seconds": int(silent_s)})
+        return False
+
+    def _judge_receipts(self) -> None:
+        """Raise an alarm when data waits and no receipt comes: no error is not yet progress."""
+        if not self._has_due():
+            self._progress.receipt()
+        if self._progress.since_receipt_s() > self._alarms.no_progress.seconds:
+            self._health.raise_alarm("no-progress")
+        else:
+            self._health.clear_alarm("no-progress")
