@@ -12,7 +12,6 @@ OBJECT_BYTES_MAX: Final = 64 * 1024  # any envelope that is stored: an entry wit
 ENROLMENT_BYTES_MAX: Final = 4 * 1024  # read from strangers
 ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024  # proofs of 1,024 items, or a page of fork evidence
 INBOX_BYTES_MAX: Final = 256 * 1024  # owner-signed objects ride inside
-KIND_BYTES_MAX: Final = 24
 SCHEMA_BYTES_MAX: Final = 32 * 1024  # the pack's fields inside an entry
 NONCE_BYTES: Final = 16
 
@@ -56,7 +55,6 @@ SYNC_ITEMS_MAX: Final = 1024
 EVIDENCE_PAGE_MAX: Final = 256  # headers of one page of fork evidence
 REQUEST_VALID_S: Final = 60  # expires - created, and |created - hub time|
 NONCE_KEPT_S: Final = 120  # twice the validity: a nonce cannot come back while it would be valid
-LIVE_S_MAX: Final = 24 * 3600  # how far ahead the hub may ask for short segments
 SEGMENT_AGE_S_MAX: Final = 3600
 
 # --- ledger --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from protocol.leaf import event_leaf
 from protocol.merkle import leaf_hash, node_hash
 from protocol.notes import Correction, Gap
 from protocol.packs import Field, schema_hash
+from protocol.principal import make_principal
 from protocol.registration import (
     Coordinates,
     Encryption,
@@ -25,6 +26,7 @@ from protocol.registration import (
 from protocol.times import ClockReading, ClockSource
 from protocol.token import make_token
 from protocol.wire import encode
+from protocol.wraps import make_wrap
 
 AGENT = SigningKey(bytes(range(32)))
 AGENT_SEALING = SealingKey(bytes(range(32, 64)))
@@ -228,6 +230,26 @@ def inbox_message(**changes: object) -> InboxMessage:
         nonce=NONCE,
     )
     return structs.replace(made, **changes)
+
+
+def owner_principal(**changes: SealingKey) -> Envelope:
+    """The owner as it introduces itself."""
+    return make_principal(
+        OWNER, changes.get("sealing", OWNER_SEALING).public, kind="owner", nonce=NONCE
+    )
+
+
+def wrapped(**changes: object) -> Envelope:
+    """The example epoch key, wrapped by the agent to its owner."""
+    given = dict(
+        recipient=OWNER.principal,
+        recipient_sealing=OWNER_SEALING.public,
+        maker=AGENT,
+        seen=None,
+        nonce=NONCE,
+        box_seed=bytes(32),
+    )
+    return make_wrap(changes.pop("key", epoch_key()), **{**given, **changes})
 
 
 def public_keys(*keys: SigningKey) -> dict[KeyId, bytes]:

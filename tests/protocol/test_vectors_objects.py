@@ -16,7 +16,7 @@ from protocol.errors import ShanmenError
 from tests.protocol import vectors
 from tests.protocol.vectors import h, plain
 
-ALL = [(name, case) for name in vectors.CASES for case in vectors.load(name)]
+ALL = [(name, case) for name in vectors.MAKERS for case in vectors.load(name)]
 
 
 @pytest.mark.parametrize(("name", "case"), ALL, ids=[f"{n}: {c['name']}" for n, c in ALL])
@@ -31,7 +31,7 @@ def test_vector(name, case):
     assert found == case["expect"]
 
 
-@pytest.mark.parametrize("name", vectors.CASES)
+@pytest.mark.parametrize("name", vectors.MAKERS)
 def test_files_hold_both_good_and_bad_and_nothing_of_a_machine(name):
     text = (vectors.FOLDER / f"{name}.json").read_text(encoding="utf-8")
     expects = {case["expect"] for case in json.loads(text)["cases"]}
