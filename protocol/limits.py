@@ -35,7 +35,6 @@ HEADER_BYTES_MAX: Final = 4 * 1024
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 RECORDS_PER_SEGMENT_MAX: Final = 100_000
 RAW_BYTES_MAX: Final = 64 * 1024 * 1024  # columns before compression
-STRINGS_BYTES_MAX: Final = 64 * 1024 * 1024  # sum of decoded strings: against a dictionary bomb
 DECODED_BYTES_MAX: Final = 64 * 1024 * 1024  # raw, rows and texts of one segment while it is read
 COLUMNS_MAX: Final = 256  # of one part: fields and the fixed columns
 COLUMN_NAME_CHARS_MAX: Final = 128
