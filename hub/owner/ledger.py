@@ -129,6 +129,9 @@ async def open_log(client: Client, known: Known) -> tuple[list[Ledger], Known]:
     Raises VerifyError for a ledger that went back or was rewritten.
     """
     found = await _generation(client, known.log(known.generation))
+    if found is None and not known.checkpoint:  # nothing was seen yet: any first number is right
+        known = msgspec.structs.replace(known, generation=known.generation + 1)
+        found = await _generation(client, known.log(known.generation))
     if found is None:
         raise VerifyError(Code.GENERATION_UNKNOWN, field="generation", value=known.generation)
     last = known.last()
