@@ -1,0 +1,170 @@
+"""Totals of counters -> increments: what goes wrong in the field, one test each."""
+
+from datetime import datetime, timedelta, timezone
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices.counting import CounterRule, CounterState, step
+from protocol.times import Quality
+
+ZONE = timezone(timedelta(hours=8))
+MINUTE = 60_000_000
+
+
+def at(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZONE).timestamp() * 1_000_000)
+
+
+NOON = at("2026-05-01 12:00")
+
+
+class Counter:
+    """A counter as the agent sees it: reports in, the sum of the increments out."""
+
+    def __init__(self, **rule) -> None:
+        self.rule = CounterRule(**rule)
+        self.state: CounterState | None = None
+        self.sum = 0
+
+    def report(self, raw: int, at_us: int, **more):
+        done = step(self.rule, self.state, raw, at_us, zone=ZONE, **more)
+        self.state = CounterState.load(done.state.dump())
+        self.sum += done.increment or 0
+        return done
+
+
+def test_first_report_is_the_base_line():
+    counter = Counter()
+    assert counter.report(5000, NOON).quality == Quality.REBASED
+    assert counter.report(5007, NOON + MINUTE).increment == 7
+    assert counter.sum == 7
+
+
+def test_first_report_counts_from_zero_where_configured():
+    counter = Counter(first_is_zero=True)
+    counter.report(3, NOON)
+    assert counter.sum == 3
+
+
+def test_R10_sixteen_bit_counter_rolls_over():
+    counter = Counter(wrap=65536)
+    counter.report(65_530, NOON)
+    done = counter.report(4, NOON + MINUTE)
+    assert (done.increment, done.quality) == (10, Quality(0))
+
+
+def test_R10_placepod_rolls_at_128():
+    counter = Counter(wrap=128, max_step=20)
+    counter.report(126, NOON)
+    assert counter.report(1, NOON + MINUTE).increment == 3
+
+
+def test_R10_a_step_above_max_step_is_no_wrap():
+    counter = Counter(wrap=65536, max_step=100)
+    counter.report(40_000, NOON)
+    done = counter.report(7, NOON + MINUTE)
+    assert (done.increment, done.quality) == (7, Quality.REBASED)
+    assert done.state.generation == 1
+
+
+def test_R11_daily_reset_at_midnight():
+    counter = Counter(reset_minutes=0)
+    counter.report(812, at("2026-05-01 23:59"))
+    done = counter.report(3, at("2026-05-02 00:01"))
+    assert (done.increment, done.quality) == (3, Quality(0))
+
+
+def test_R11_daily_reset_some_minutes_late():
+    counter = Counter(reset_minutes=0)
+    counter.report(812, at("2026-05-01 23:59"))
+    assert counter.report(815, at("2026-05-02 00:04")).increment == 3
+    assert counter.report(2, at("2026-05-02 00:07")).increment == 2
+    assert counter.sum == 5
+
+
+def test_R11_reset_elsewhere_is_rebased():
+    counter = Counter(reset_minutes=0)
+    counter.report(812, NOON)
+    done = counter.report(2, NOON + MINUTE)
+    assert (done.increment, done.quality) == (2, Quality.REBASED)
+
+
+def test_R12_reset_to_anything_is_never_negative():
+    counter = Counter(wrap=1 << 32, max_step=600)
+    counter.report(50_000, NOON)
+    first = counter.report(20_000, NOON + MINUTE)
+    assert (first.increment, first.quality) == (None, Quality.OUT_OF_RANGE)
+    second = counter.report(20_003, NOON + 2 * MINUTE)
+    assert second.quality == Quality.REBASED | Quality.GAP_BEFORE
+    assert counter.report(20_010, NOON + 3 * MINUTE).increment == 7
+
+
+def test_R13_a_reset_that_nobody_saw_is_a_gap_not_a_guess():
+    counter = Counter(reset_minutes=0)
+    counter.report(100, at("2026-05-01 20:00"))
+    done = counter.report(250, at("2026-05-02 10:00"))
+    assert (done.increment, done.quality) == (None, Quality.GAP_BEFORE)
+    assert counter.report(260, at("2026-05-02 10:01")).increment == 10
+
+
+def test_one_garbled_total_does_not_move_the_sum():
+    counter = Counter(max_step=600)
+    counter.report(100, NOON)
+    assert counter.report(4_000_000, NOON + MINUTE).quality == Quality.OUT_OF_RANGE
+    assert counter.report(104, NOON + 2 * MINUTE).increment == 4
+    assert counter.sum == 4
+
+
+def test_after_a_day_without_the_broker_a_large_step_is_counted():
+    counter = Counter(max_step=10)
+    counter.report(100, NOON)
+    done = counter.report(9_100, NOON + 24 * 60 * MINUTE)
+    assert (done.increment, done.quality) == (9_000, Quality(0))
+
+
+def test_an_older_total_is_a_repeat_not_a_reset():
+    counter = Counter(wrap=65536)
+    for n, raw in enumerate((100, 110, 120)):
+        counter.report(raw, NOON + n * MINUTE)
+    for n, raw in enumerate((100, 110, 120)):
+        assert counter.report(raw, NOON + n * MINUTE).repeat
+    assert counter.report(125, NOON + 3 * MINUTE).increment == 5
+    assert counter.sum == 25
+
+
+def test_without_device_time_a_redelivery_is_known_by_the_transport():
+    counter = Counter()
+    counter.report(100, NOON, has_time=False)
+    counter.report(110, NOON + 1, has_time=False)
+    assert counter.report(100, NOON + 2, has_time=False, redelivered=True).repeat
+    assert counter.report(111, NOON + 3, has_time=False).increment == 1
+
+
+def test_another_width_in_the_profile_starts_a_new_base_line():
+    counter = Counter(wrap=65536)
+    counter.report(60_000, NOON)
+    counter.rule = CounterRule(wrap=1 << 32)
+    done = counter.report(60_500, NOON + MINUTE)
+    assert (done.increment, done.quality) == (0, Quality.REBASED)
+
+
+@given(
+    start=st.integers(0, 65535),
+    steps=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 600)), max_size=60),
+    repeats=st.lists(st.integers(0, 59), max_size=30),
+)
+def test_the_sum_is_exact_whatever_wraps_and_is_delivered_again(start, steps, repeats):
+    """Reports of a 16-bit counter, some of them delivered again later in any order."""
+    counter = Counter(wrap=65536)
+    reports, total, now = [(start, NOON)], start, NOON
+    for people, seconds in steps:
+        total += people
+        now += seconds * 1_000_000
+        reports.append((total % 65536, now))
+    for number, (raw, when) in enumerate(reports):
+        counter.report(raw, when)
+        for again in repeats:
+            if again < number:
+                assert counter.report(*reports[again]).repeat
+    assert counter.sum == total - start
