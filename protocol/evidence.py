@@ -47,9 +47,7 @@ def verify_evidence(
     )
 
 
-def check_fork(
-    shown: tuple[Shown, ...], evidence: Evidence, item: Segment | EvidenceItem
-) -> None:
+def check_fork(shown: tuple[Shown, ...], evidence: Evidence, item: Segment | EvidenceItem) -> None:
     """Hold the page against the item that forked, or against the page that was asked for.
 
     Raises VerifyError if headers of another stream stand in it, if one is left out, if the list

@@ -68,10 +68,6 @@ def _statement(
         raise VerifyError(Code.GENERATION_UNKNOWN, field="origin", value=said.origin)
     checkpoint = verify_note(statement.checkpoint, LogKey(said.origin, known.public))
     leaf = verify_leaf(statement, checkpoint)
-    if (
-        not isinstance(leaf, GenerationLeaf)
-        or statement.index
-        or leaf.previous_origin != origin
-    ):
+    if not isinstance(leaf, GenerationLeaf) or statement.index or leaf.previous_origin != origin:
         raise VerifyError(Code.GENERATION_UNKNOWN, field="statement", value=statement.index)
     return leaf, said.origin, said.generation

@@ -70,9 +70,7 @@ class GenerationLeaf(_Leaf, frozen=True, array_like=True, forbid_unknown_fields=
 Leaf = BatchLeaf | EventLeaf | GenerationLeaf
 
 
-def batch_leaf(
-    agent: PrincipalId, items: Sequence[tuple[State, bytes]], time_us: int
-) -> bytes:
+def batch_leaf(agent: PrincipalId, items: Sequence[tuple[State, bytes]], time_us: int) -> bytes:
     """The leaf of one accepted batch. Raises TooLargeError, DecodeError if no reader would take it.
 
     items: 1..SYNC_ITEMS_MAX of (state, 32-byte segment or object id).

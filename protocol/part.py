@@ -28,16 +28,18 @@ class Binding:
     def _aad(self, group: int) -> bytes:
         """Domain tag ‖ suite ‖ agent ‖ resource ‖ stream ‖ seq ‖ epoch ‖ group ‖ grade ‖ entry."""
         place = self.seq.to_bytes(8, "big") + self.epoch.to_bytes(4, "big")
-        return b"".join((
-            tags.PART,
-            bytes([self.suite]),
-            self.agent,
-            self.resource,
-            self.stream,
-            place,
-            bytes([group, self.grade]),
-            self.entry,
-        ))
+        return b"".join(
+            (
+                tags.PART,
+                bytes([self.suite]),
+                self.agent,
+                self.resource,
+                self.stream,
+                place,
+                bytes([group, self.grade]),
+                self.entry,
+            )
+        )
 
     def _key(self, key: EpochKey | None, group: int) -> tuple[bytes, bytes]:
         """Segment key and commitment. Raises VerifyError if it is another place's key."""

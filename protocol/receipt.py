@@ -90,8 +90,6 @@ def verify_continues(new: Checkpoint, old: Checkpoint, path: Sequence[bytes]) ->
     if new.origin != old.origin:
         raise VerifyError(Code.GENERATION_UNKNOWN, field="origin", value=new.origin)
     if new.size < old.size:
-        raise VerifyError(
-            Code.TREE_SMALLER, field="size", value=new.size, expected=f"≥ {old.size}"
-        )
+        raise VerifyError(Code.TREE_SMALLER, field="size", value=new.size, expected=f"≥ {old.size}")
     if old.size:
         verify_consistency(old.size, new.size, path, old.root, new.root)

@@ -132,8 +132,7 @@ class Unverified:
 def layout_of(pack: Pack, *, pad_all: bool = False) -> Layout:
     """The layout of a domain pack: one group a key; personal groups are padded."""
     groups = tuple(
-        tuple(field.name for field in pack.group_fields(group))
-        for group in range(len(pack.groups))
+        tuple(field.name for field in pack.group_fields(group)) for group in range(len(pack.groups))
     )
     padded = {
         number
@@ -181,9 +180,7 @@ def seal(
     parts: list[Part] = []
     body: list[bytes] = []
     for group, names in enumerate(layout.groups):
-        plain = encode_part(
-            cols, names, fixed=group == 0, level=level, pad=group in layout.padded
-        )
+        plain = encode_part(cols, names, fixed=group == 0, level=level, pad=group in layout.padded)
         part, stored = bind.close(group, plain, keys, nonces)
         parts.append(part)
         body.append(stored)

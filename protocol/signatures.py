@@ -28,9 +28,7 @@ from protocol.suites import suite
 
 TAG = "shanmen-request-1"
 
-_WITH_BODY = (
-    '("@method" "@path" "@query" "content-digest" "content-type" "shanmen-hub")'
-)
+_WITH_BODY = '("@method" "@path" "@query" "content-digest" "content-type" "shanmen-hub")'
 _WITHOUT_BODY = '("@method" "@path" "@query" "shanmen-hub")'
 _INPUT = re.compile(
     r"sm=(\([^()]*\));created=([1-9]\d{0,14});expires=([1-9]\d{0,14})"
@@ -160,9 +158,7 @@ def check_body(verified: Verified, body: bytes) -> None:
         raise VerifyError(Code.DIGEST_MISMATCH, field="content-digest")
 
 
-def _base(
-    method: str, path: str, query: str, fields: Mapping[str, str], parameters: str
-) -> bytes:
+def _base(method: str, path: str, query: str, fields: Mapping[str, str], parameters: str) -> bytes:
     """The signature base of RFC 9421 §2.5 for this profile's components."""
     lines = [f'"@method": {method}', f'"@path": {path}', f'"@query": ?{query}']
     if parameters.startswith(_WITH_BODY):

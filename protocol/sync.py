@@ -189,14 +189,10 @@ class AgentSync:
         envelope = parse_envelope(raw)
         answer = open_as(envelope, "answer", Answer, only_key(self.hub.signing_public))
         if self._sent is None or answer.request != self._request:
-            raise VerifyError(
-                Code.ANSWER_FOR_OTHER_REQUEST, field="request", value=answer.request
-            )
+            raise VerifyError(Code.ANSWER_FOR_OTHER_REQUEST, field="request", value=answer.request)
         return answer
 
-    def _ledger(
-        self, answer: Answer
-    ) -> tuple[HubIdentity, Checkpoint | None, tuple[Proven, ...]]:
+    def _ledger(self, answer: Answer) -> tuple[HubIdentity, Checkpoint | None, tuple[Proven, ...]]:
         """Verify checkpoint, history and leaves; give what each leaf names."""
         receipt = answer.receipt
         if receipt is None:

@@ -97,9 +97,7 @@ def tile_reader(fetch: Callable[[Tile], bytes], size: int) -> HashReader:
             data[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i in range(start, start + (1 << height))
         ]
         while len(hashes) > 1:
-            hashes = [
-                node_hash(a, b) for a, b in zip(hashes[::2], hashes[1::2], strict=True)
-            ]
+            hashes = [node_hash(a, b) for a, b in zip(hashes[::2], hashes[1::2], strict=True)]
         return hashes[0]
 
     return read

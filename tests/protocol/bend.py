@@ -11,14 +11,26 @@ from tests.protocol.makers import AGENT
 
 
 def resigned(
-    segment: Segment, *, header: object | None = None, header_raw: bytes | None = None, body: bytes | None = None, signer: SigningKey = AGENT, **prelude: int
+    segment: Segment,
+    *,
+    header: object | None = None,
+    header_raw: bytes | None = None,
+    body: bytes | None = None,
+    signer: SigningKey = AGENT,
+    **prelude: int,
 ) -> bytes:
     """The segment with another header or body, its lengths made right and signed again."""
     body = bytes(segment.body or b"") if body is None else body
     header_bytes = header_raw
     if header_bytes is None:
         header_bytes = segment.header_bytes if header is None else msgpack.packb(header)
-    lengths = {"version": 1, "suite": 1, "header_bytes": len(header_bytes), "body_bytes": len(body), **prelude}
+    lengths = {
+        "version": 1,
+        "suite": 1,
+        "header_bytes": len(header_bytes),
+        "body_bytes": len(body),
+        **prelude,
+    }
     signed = Prelude(**lengths, signer=signer.key_id).pack() + header_bytes
     return signed + signer.sign(tags.SEGMENT + signed) + body
 

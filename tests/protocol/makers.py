@@ -40,7 +40,9 @@ def epoch_keys(resource: bytes = RESOURCE, epoch: int = 7, groups: int = 2) -> d
     }
 
 
-def columns(count: int = 20, seed: int = 1, fields: Mapping[str, list[Value]] | None = None) -> Columns:
+def columns(
+    count: int = 20, seed: int = 1, fields: Mapping[str, list[Value]] | None = None
+) -> Columns:
     draw = random.Random(seed)
     event = sorted(NOW_US + draw.randrange(10**6) * 1000 for _ in range(count))
     return Columns(

@@ -108,9 +108,7 @@ class MemoryHub:
             old.append(leaf_hash(leaf))
         previous = self.ledger
         self.ledger = MemoryLedger(previous.generation + 1)
-        self.ledger.append(
-            generation_leaf(previous.origin, old.size, old.root(), "backup", NOW_US)
-        )
+        self.ledger.append(generation_leaf(previous.origin, old.size, old.root(), "backup", NOW_US))
         self.streams.clear()
         self.objects.clear()
 
@@ -183,9 +181,7 @@ class MemoryHub:
             self._proofs[leaf] = None
         return Duplicate()
 
-    def _place(
-        self, segment: Segment, state: State, accepted: list[tuple[State, bytes]]
-    ) -> object:
+    def _place(self, segment: Segment, state: State, accepted: list[tuple[State, bytes]]) -> object:
         header = segment.header
         key = (header.agent, header.resource, header.stream)
         stored = self.streams.setdefault(key, [])
@@ -206,8 +202,7 @@ class MemoryHub:
             one
             for (agent, resource, _), many in self.streams.items()
             for one in many
-            if (agent, resource) == key[:2]
-            and rows_overlap(one.segment.header.rows, header.rows)
+            if (agent, resource) == key[:2] and rows_overlap(one.segment.header.rows, header.rows)
         ]
         if others:
             return ("overlap", others)

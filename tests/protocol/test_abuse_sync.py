@@ -30,7 +30,18 @@ from protocol.receipt import LeafProof, Proofs
 from protocol.segment import header_only, parse
 from protocol.sync import AgentSync, LedgerError
 from tests.protocol.bend import header_list, resigned
-from tests.protocol.makers import AGENT, LOG, NOW_US, OTHER_AGENT, RESOURCE, STRANGER, STREAM, chain_of, columns, sealed
+from tests.protocol.makers import (
+    AGENT,
+    LOG,
+    NOW_US,
+    OTHER_AGENT,
+    RESOURCE,
+    STRANGER,
+    STREAM,
+    chain_of,
+    columns,
+    sealed,
+)
 from tests.protocol.memory_hub import MemoryHub, MemoryLedger
 from tests.protocol.objects import registration as example_registration
 
@@ -51,7 +62,9 @@ class Case:
     def send(self, *segments) -> None:
         """A whole honest exchange."""
         body = self.sync.request([SegmentItem(s.raw) for s in segments], inbox=(1, 0), software="a")
-        assert len(self.sync.receive(self.hub.handle(body), now_us=NOW_US).accepted) == len(segments)
+        assert len(self.sync.receive(self.hub.handle(body), now_us=NOW_US).accepted) == len(
+            segments
+        )
 
     def receive(self, answer: Answer):
         return self.sync.receive(self.hub.sync.answer(answer), now_us=NOW_US)
@@ -148,7 +161,9 @@ def test_header_only_receipt_keeps_body():
     first = Case(HeaderItem(header_only(segment), "damaged"), hub=hub)
     assert first.receive(first.honest).items[0].state is State.HEADER
     case = Case(SegmentItem(segment.raw), hub=hub, sync=first.sync)
-    case.honest = replace(case.honest, receipt=replace(case.honest.receipt, proofs=(hub.ledger.proof(1),)))
+    case.honest = replace(
+        case.honest, receipt=replace(case.honest.receipt, proofs=(hub.ledger.proof(1),))
+    )
     case.refuses(case.honest, Code.PROOF_INVALID)
 
 
@@ -168,7 +183,11 @@ def test_receipt_forged():
     flipped = bytearray(case.honest.receipt.proofs[0].path[0])
     flipped[5] ^= 1
     case.refuses(case.with_proof(path=(bytes(flipped),)), Code.PROOF_INVALID)
-    case.refuses(case.with_proof(leaf=batch_leaf(AGENT.principal, [(State.BODY, case.segments[1].id)], NOW_US)))
+    case.refuses(
+        case.with_proof(
+            leaf=batch_leaf(AGENT.principal, [(State.BODY, case.segments[1].id)], NOW_US)
+        )
+    )
 
 
 def test_receipt_for_other_leaf():
@@ -283,7 +302,12 @@ def test_leaf_kind_confusion():
         batch_leaf(AGENT.principal, [(State.HEADER, segment)], NOW_US),
     ):
         case.refuses(appended(case, leaf), Code.PROOF_INVALID)
-    for leaf in (b"", b"\xc0", wire.encode([1, "batch"]), wire.encode([1, "batch", AGENT.principal, [[1, segment]], NOW_US, 0])):
+    for leaf in (
+        b"",
+        b"\xc0",
+        wire.encode([1, "batch"]),
+        wire.encode([1, "batch", AGENT.principal, [[1, segment]], NOW_US, 0]),
+    ):
         case.refuses(appended(case, leaf))
 
 
@@ -303,7 +327,11 @@ def test_leaf_oversize():
 def test_fork_answer_without_evidence():
     """It drops nothing: the agent opens a new stream and alarms."""
     case = forked()
-    for verdict in (Fork(Evidence()), Fork(Evidence(head=(3, case.segments[3].id))), Overlap(Evidence())):
+    for verdict in (
+        Fork(Evidence()),
+        Fork(Evidence(head=(3, case.segments[3].id))),
+        Overlap(Evidence()),
+    ):
         case.ask(SegmentItem(sealed(columns(5, 50), seq=1, prev=case.segments[0].id, seed=50).raw))
         outcome = case.receive(replace(case.honest, items=(verdict,), receipt=None))
         assert outcome.covered == ()
@@ -316,8 +344,16 @@ def test_fork_evidence_must_be_the_agents_own():
     (first, *rest) = evidence_of(case).headers
     foreign = sealed(columns(5, 9), seq=1, prev=case.segments[0].id, signer=OTHER_AGENT)
     lent = resigned(foreign, header=header_list(foreign), signer=AGENT)  # our key, their agent id
-    for head in (foreign.head, lent[: len(foreign.head)], first.head[:-1], first.head[:-64] + bytes(64), case.segments[1].raw):
-        case.refuses(with_evidence(case, headers=(EvidenceHeader(State.BODY, head, first.proof), *rest)))
+    for head in (
+        foreign.head,
+        lent[: len(foreign.head)],
+        first.head[:-1],
+        first.head[:-64] + bytes(64),
+        case.segments[1].raw,
+    ):
+        case.refuses(
+            with_evidence(case, headers=(EvidenceHeader(State.BODY, head, first.proof), *rest))
+        )
 
 
 def test_fork_evidence_must_be_proven():
@@ -339,7 +375,13 @@ def test_covered_list_shortened():
     case = forked()
     headers = evidence_of(case).headers
     assert len(headers) == 3
-    for kept in (headers[1:], headers[:-1], (headers[0], headers[2]), headers[::-1], (*headers, headers[-1])):
+    for kept in (
+        headers[1:],
+        headers[:-1],
+        (headers[0], headers[2]),
+        headers[::-1],
+        (*headers, headers[-1]),
+    ):
         case.refuses(with_evidence(case, headers=tuple(kept)), Code.PROOF_INVALID)
     case.refuses(with_evidence(case, head=None))
     case.refuses(with_evidence(case, more=True))  # promises a page after the head
@@ -373,7 +415,13 @@ def test_fork_verdict_for_the_very_segment_that_was_accepted():
 def test_overlap_must_overlap():
     case = forked()
     evidence = evidence_of(case)
-    far = sealed(columns(5, 50), seq=0, seed=50, stream=b"another-stream-1", rows=[(b"run-id-8", 90_000, 90_004)])
+    far = sealed(
+        columns(5, 50),
+        seq=0,
+        seed=50,
+        stream=b"another-stream-1",
+        rows=[(b"run-id-8", 90_000, 90_004)],
+    )
     case.sync.request([SegmentItem(far.raw)], inbox=(1, 0), software="a")
     with pytest.raises(VerifyError):
         case.receive(replace(case.honest, request=case.sync._request, items=(Overlap(evidence),)))
@@ -383,7 +431,9 @@ def test_resume_forged():
     """A watermark that the agent did not sign never comes back to its driver."""
     case = Case()
     case.receive(case.honest)
-    with_resume = sealed(columns(5, 3), seq=1, prev=case.segments[0].id, resume=b"sealed watermark 1")
+    with_resume = sealed(
+        columns(5, 3), seq=1, prev=case.segments[0].id, resume=b"sealed watermark 1"
+    )
     case.send(with_resume)
     case.ask(SegmentItem(sealed(columns(5, 50), seq=1, prev=case.segments[0].id, seed=50).raw))
     header = header_list(with_resume)
@@ -397,7 +447,9 @@ def test_resume_forged():
     for make_raw in forged:
         raw = make_raw()
         head = raw[: len(raw) - len(with_resume.body)]
-        bad = with_evidence(case, headers=(replace(entry, head=head),), head=(1, parse(head, body=False).id))
+        bad = with_evidence(
+            case, headers=(replace(entry, head=head),), head=(1, parse(head, body=False).id)
+        )
         case.refuses(bad)
     outcome = case.receive(case.honest)
     assert [shown.header.resume for shown in outcome.covered] == [b"sealed watermark 1"]
@@ -425,13 +477,23 @@ def test_generation_statement_must_name_the_ledger_that_was_left():
     for origin, index in ((None, 1), ("shanmen-hub/other/1", 0)):
         case = statement_case()
         ledger = MemoryLedger(2)
-        ledger.append(generation_leaf(origin or case.sync.hub.log_vkey.split("+")[0], 1, b"r" * 32, "x", 0))
+        ledger.append(
+            generation_leaf(origin or case.sync.hub.log_vkey.split("+")[0], 1, b"r" * 32, "x", 0)
+        )
         ledger.append(ledger.leaves[0])
-        case.refuses(case.with_receipt(checkpoint=ledger.note(), proofs=(), statements=(ledger.receipt(index),)), Code.GENERATION_UNKNOWN)
+        case.refuses(
+            case.with_receipt(
+                checkpoint=ledger.note(), proofs=(), statements=(ledger.receipt(index),)
+            ),
+            Code.GENERATION_UNKNOWN,
+        )
     case = statement_case()
     ledger = MemoryLedger(2)
     ledger.append(event_leaf("grant", b"o" * 32, b"h" * 32, 0))
-    case.refuses(case.with_receipt(checkpoint=ledger.note(), proofs=(), statements=(ledger.receipt(0),)), Code.GENERATION_UNKNOWN)
+    case.refuses(
+        case.with_receipt(checkpoint=ledger.note(), proofs=(), statements=(ledger.receipt(0),)),
+        Code.GENERATION_UNKNOWN,
+    )
 
 
 def test_generation_statement_cannot_rewrite_what_was_verified():
@@ -441,7 +503,9 @@ def test_generation_statement_cannot_rewrite_what_was_verified():
     for size, root in ((seen.size, b"r" * 32), (seen.size + 3, b"r" * 32)):
         ledger = MemoryLedger(2)
         ledger.append(generation_leaf(seen.origin, size, root, "x", 0))
-        error = case.refuses(case.with_receipt(checkpoint=ledger.note(), proofs=(), statements=(ledger.receipt(0),)))
+        error = case.refuses(
+            case.with_receipt(checkpoint=ledger.note(), proofs=(), statements=(ledger.receipt(0),))
+        )
         assert isinstance(error, LedgerError)
 
 
@@ -450,7 +514,13 @@ def test_a_generation_cannot_go_back():
     case.receive(case.honest)
     old = MemoryHub()
     case.ask()
-    case.refuses(replace(case.honest, generation=1, receipt=Proofs(checkpoint=old.ledger.note(), statements=(old.ledger.receipt(0),))))
+    case.refuses(
+        replace(
+            case.honest,
+            generation=1,
+            receipt=Proofs(checkpoint=old.ledger.note(), statements=(old.ledger.receipt(0),)),
+        )
+    )
 
 
 def test_frontier_of_a_checkpoint_is_what_the_agent_keeps():

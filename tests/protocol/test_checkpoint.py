@@ -98,7 +98,14 @@ def test_signed_and_still_no_checkpoint(text):
 
 @pytest.mark.parametrize(
     "vkey",
-    ["", "a+b+c", VKEY + "A", VKEY.replace("+", "-"), "na me" + VKEY[10:], VKEY.replace(ORIGIN, ORIGIN + "1")],
+    [
+        "",
+        "a+b+c",
+        VKEY + "A",
+        VKEY.replace("+", "-"),
+        "na me" + VKEY[10:],
+        VKEY.replace(ORIGIN, ORIGIN + "1"),
+    ],
 )
 def test_broken_verifier_keys(vkey):
     with pytest.raises(DecodeError):
@@ -106,7 +113,14 @@ def test_broken_verifier_keys(vkey):
 
 
 def test_notes_without_or_with_too_many_signatures():
-    for wrong in ("", "\n\n", NOTE.split("\n\n")[0], NOTE[:-1], NOTE + "\n", NOTE.replace("—", "-")):
+    for wrong in (
+        "",
+        "\n\n",
+        NOTE.split("\n\n")[0],
+        NOTE[:-1],
+        NOTE + "\n",
+        NOTE.replace("—", "-"),
+    ):
         with pytest.raises(DecodeError):
             parse_note(wrong)
     with pytest.raises(TooLargeError):

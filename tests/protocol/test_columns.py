@@ -26,7 +26,12 @@ INTS = st.integers(-(2**63), 2**63 - 1)
         st.lists(INTS, min_size=1, max_size=200),
         st.lists(st.integers(-5, 5), min_size=1, max_size=200),
         st.lists(st.sampled_from([0, 10**12, -(10**15)]), min_size=1, max_size=200),
-        st.builds(lambda a, n, s: [a + s * i for i in range(n)], st.integers(-(2**62), 2**61), st.integers(1, 90), st.integers(-(2**50), 2**50)),
+        st.builds(
+            lambda a, n, s: [a + s * i for i in range(n)],
+            st.integers(-(2**62), 2**61),
+            st.integers(1, 90),
+            st.integers(-(2**50), 2**50),
+        ),
     )
 )
 def test_integers_come_back(values):
@@ -77,11 +82,30 @@ def test_every_type_comes_back(values):
 def test_whole_part_comes_back(count, seed):
     cols = columns(count, seed)
     back = decode_part(encode_part(cols, list(cols.fields), fixed=True), count)
-    assert [back.pop(name) for name in FIXED] == [cols.event_time, cols.gateway_time, cols.device_time, cols.device, cols.quality]
+    assert [back.pop(name) for name in FIXED] == [
+        cols.event_time,
+        cols.gateway_time,
+        cols.device_time,
+        cols.device,
+        cols.quality,
+    ]
     assert back == cols.fields
 
 
-@pytest.mark.parametrize("values", [[1, "a"], [True, 1], ["a", b"a"], [2**63], [-(2**63) - 1], [float("nan")], [float("inf")], ["\ud800"], [[1]]])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, "a"],
+        [True, 1],
+        ["a", b"a"],
+        [2**63],
+        [-(2**63) - 1],
+        [float("nan")],
+        [float("inf")],
+        ["\ud800"],
+        [[1]],
+    ],
+)
 def test_what_no_column_holds(values):
     with pytest.raises(DecodeError):
         one_column(values)
@@ -95,7 +119,9 @@ def test_padding_hides_lengths():
     lengths = {padded_length(n) for n in range(1, 100_000)}
     assert min(lengths) == PADDING_BYTES_MIN
     assert len(lengths) < 150
-    assert all(n <= padded_length(n) <= max(PADDING_BYTES_MIN, n * 1.12) for n in range(1, 100_000, 7))
+    assert all(
+        n <= padded_length(n) <= max(PADDING_BYTES_MIN, n * 1.12) for n in range(1, 100_000, 7)
+    )
     cols = columns(50)
     part = encode_part(cols, ["visitor"], pad=True)
     assert len(part) == padded_length(len(part))
@@ -113,8 +139,18 @@ def bench_load(count: int, handover: int) -> list[Columns]:
         for _ in range(count):
             at += draw.randrange(20, 120) * 1000
             event.append(at)
-        gateway = [event[min(i - i % handover + handover, count) - 1] + 7000 + i // handover for i in range(count)]
-        return dict(count=count, event_time=event, gateway_time=gateway, device_time=[None] * count, device=[f"d-{draw.randrange(devices)}" for _ in range(count)], quality=[0] * count)
+        gateway = [
+            event[min(i - i % handover + handover, count) - 1] + 7000 + i // handover
+            for i in range(count)
+        ]
+        return dict(
+            count=count,
+            event_time=event,
+            gateway_time=gateway,
+            device_time=[None] * count,
+            device=[f"d-{draw.randrange(devices)}" for _ in range(count)],
+            quality=[0] * count,
+        )
 
     def running(step: int) -> list[int]:
         total, out = 0, []
@@ -123,16 +159,41 @@ def bench_load(count: int, handover: int) -> list[Columns]:
             out.append(total)
         return out
 
-    pick = lambda *of: [draw.choice(of) for _ in range(count)]
+    def pick(*of):
+        return [draw.choice(of) for _ in range(count)]
+
     return [
-        Columns(**base(4), fields=dict(code=[draw.getrandbits(32) for _ in range(count)], running=running(6), gate=pick("G1", "G2", "G3", "G4"), direction=pick("in", "out"), fen=pick(0, 4000, 8000, 12000))),
-        Columns(**base(4), fields=dict(total_in=running(9), total_out=running(9), state=pick("ok", "ok", "warn"))),
-        Columns(**base(60), fields=dict(plate=[draw.randbytes(5) for _ in range(count)], voltage=[round(2.6 + draw.randrange(140) / 100, 2) for _ in range(count)], occupied=pick(True, False), state=pick("ok", "low", "fault"))),
+        Columns(
+            **base(4),
+            fields=dict(
+                code=[draw.getrandbits(32) for _ in range(count)],
+                running=running(6),
+                gate=pick("G1", "G2", "G3", "G4"),
+                direction=pick("in", "out"),
+                fen=pick(0, 4000, 8000, 12000),
+            ),
+        ),
+        Columns(
+            **base(4),
+            fields=dict(total_in=running(9), total_out=running(9), state=pick("ok", "ok", "warn")),
+        ),
+        Columns(
+            **base(60),
+            fields=dict(
+                plate=[draw.randbytes(5) for _ in range(count)],
+                voltage=[round(2.6 + draw.randrange(140) / 100, 2) for _ in range(count)],
+                occupied=pick(True, False),
+                state=pick("ok", "low", "fault"),
+            ),
+        ),
     ]
 
 
 def test_bytes_a_record_on_the_bench_load():
-    sizes = [len(encode_part(cols, list(cols.fields), fixed=True)) / 1000 for cols in bench_load(1000, 100)]
+    sizes = [
+        len(encode_part(cols, list(cols.fields), fixed=True)) / 1000
+        for cols in bench_load(1000, 100)
+    ]
     assert sum(sizes) / 3 <= 7.0, sizes
 
 
@@ -160,8 +221,7 @@ def test_budget_is_one_for_all_parts():
     budget = Budget(600_000)
     decode_part(part, 1000, budget)
     with pytest.raises(TooLargeError):
-        for _ in range(10):
-            decode_part(part, 1000, budget)
+        decode_part(part, 1000, budget)
     assert Budget().left == DECODED_BYTES_MAX
 
 
@@ -183,11 +243,16 @@ def test_frame_must_be_one_with_honest_lengths():
     good = pack_frame(raw)
     assert unpack_frame(good, lambda _: None) == raw
     frame = good[8:]
-    wrap = lambda length, frame: struct.pack(">II", length, len(frame)) + frame
+
+    def wrap(length, frame):
+        return struct.pack(">II", length, len(frame)) + frame
+
     unsized = zstandard.ZstdCompressor(write_content_size=False).compress(raw)
     checked = zstandard.ZstdCompressor(write_checksum=True).compress(raw)
     assert unpack_frame(wrap(len(raw), checked), lambda _: None) == raw
-    window = zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(window_log=24, compression_level=3)).compressobj(size=20_000_000)
+    window = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters(window_log=24, compression_level=3)
+    ).compressobj(size=20_000_000)
     wide = window.compress(b"x" * 20_000_000) + window.flush()
     words = zstandard.train_dictionary(500, [b"%d gate in out" % n * 9 for n in range(500)])
     with_dictionary = zstandard.ZstdCompressor(dict_data=words).compress(raw)
@@ -215,7 +280,12 @@ def test_frame_must_be_one_with_honest_lengths():
 
 def test_lengths_that_blocks_cannot_hold_are_refused_before_allocating():
     # Content size 60 MiB in the frame's header, one raw block of 5 bytes behind it.
-    lying = b"\x28\xb5\x2f\xfd\xa0" + (60 << 20).to_bytes(4, "little") + (5 << 3 | 1).to_bytes(3, "little") + b"hello"
+    lying = (
+        b"\x28\xb5\x2f\xfd\xa0"
+        + (60 << 20).to_bytes(4, "little")
+        + (5 << 3 | 1).to_bytes(3, "little")
+        + b"hello"
+    )
     asked: list[int] = []
     with pytest.raises(DecodeError):
         unpack_frame(struct.pack(">II", 60 << 20, len(lying)) + lying, asked.append)

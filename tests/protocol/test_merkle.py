@@ -34,7 +34,19 @@ from protocol.tiles import (
 from tests.shared import SHARED
 
 # Certificate Transparency's reference leaves and the roots of trees of 0..8 of them.
-CT_LEAVES = [bytes.fromhex(h) for h in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")]
+CT_LEAVES = [
+    bytes.fromhex(h)
+    for h in (
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    )
+]
 CT_ROOTS = [
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
@@ -77,17 +89,28 @@ def test_public_proofs():
     assert SHARED is not None
     cases = json.loads((SHARED / "vectors/merkle-proofs.json").read_text())
     assert len(cases) == 196
+
     # Where roots are arbitrary texts ("don't care"), their hash stands for them.
-    digest = lambda text: raw if len(raw := base64.b64decode(text or "")) == 32 else hashlib.sha256(raw).digest()
+    def digest(text):
+        return (
+            raw if len(raw := base64.b64decode(text or "")) == 32 else hashlib.sha256(raw).digest()
+        )
+
     for name, case in cases.items():
         path = [base64.b64decode(h or "") for h in case["proof"] or ()]
         try:
             if "leafIdx" in case:
                 verify_inclusion(
-                    base64.b64decode(case["leafHash"] or ""), case["leafIdx"], case["treeSize"], path, base64.b64decode(case["root"] or "")
+                    base64.b64decode(case["leafHash"] or ""),
+                    case["leafIdx"],
+                    case["treeSize"],
+                    path,
+                    base64.b64decode(case["root"] or ""),
                 )
             else:
-                verify_consistency(case["size1"], case["size2"], path, digest(case["root1"]), digest(case["root2"]))
+                verify_consistency(
+                    case["size1"], case["size2"], path, digest(case["root1"]), digest(case["root2"])
+                )
             failed = False
         except VerifyError:
             failed = True
@@ -96,7 +119,10 @@ def test_public_proofs():
 
 def test_every_proof_up_to_40_leaves_and_nothing_else():
     leaves, hashes, _ = grown(40)
-    read = lambda level, index: hashes[level, index]
+
+    def read(level, index):
+        return hashes[level, index]
+
     roots = {size: root_at(read, size) for size in range(41)}
     for size in range(1, 41):
         assert roots[size] == root_of(leaves[:size])
@@ -114,13 +140,18 @@ def test_every_proof_up_to_40_leaves_and_nothing_else():
                 verify_consistency(old, size, path + [b"\0" * 32], roots[old], roots[size])
             if old != size:
                 with pytest.raises(VerifyError):
-                    verify_consistency(old, size, path, roots[old - 1] if old > 1 else b"\1" * 32, roots[size])
+                    verify_consistency(
+                        old, size, path, roots[old - 1] if old > 1 else b"\1" * 32, roots[size]
+                    )
 
 
 @given(st.integers(1, 300), st.data())
 def test_a_changed_hash_anywhere_is_refused(size, data):
     leaves, hashes, tree = grown(size)
-    read = lambda level, index: hashes[level, index]
+
+    def read(level, index):
+        return hashes[level, index]
+
     index = data.draw(st.integers(0, size - 1))
     path = inclusion_path(read, index, size)
     if path:
@@ -129,7 +160,9 @@ def test_a_changed_hash_anywhere_is_refused(size, data):
         with pytest.raises(VerifyError):
             verify_inclusion(leaf_hash(leaves[index]), index, size, path, tree.root())
     with pytest.raises(VerifyError):
-        verify_inclusion(leaf_hash(b"other"), index, size, inclusion_path(read, index, size), tree.root())
+        verify_inclusion(
+            leaf_hash(b"other"), index, size, inclusion_path(read, index, size), tree.root()
+        )
 
 
 def test_frontier_survives_a_database_row():
@@ -170,7 +203,17 @@ def test_tile_paths_have_one_spelling():
     assert tile_path(Tile(None, 3, 7)) == "tile/entries/003.p/7"
     for tile in (Tile(0, 0), Tile(7, 999, 1), Tile(None, 1000, 255), Tile(2, 10**9 + 5)):
         assert parse_tile_path(tile_path(tile)) == tile
-    for wrong in ("tile/0/1", "tile/0/x000/001", "tile/0/001.p/0", "tile/0/001.p/256", "tile/0/001.p/07", "tile/0/../1", "tile/64/001", "tile/00/001", ""):
+    for wrong in (
+        "tile/0/1",
+        "tile/0/x000/001",
+        "tile/0/001.p/0",
+        "tile/0/001.p/256",
+        "tile/0/001.p/07",
+        "tile/0/../1",
+        "tile/64/001",
+        "tile/00/001",
+        "",
+    ):
         with pytest.raises(DecodeError):
             parse_tile_path(wrong)
 
@@ -186,7 +229,15 @@ def test_entry_bundles():
 
 def test_wrong_ranges_are_refused():
     _, hashes, _ = grown(4)
-    read = lambda level, index: hashes[level, index]
-    for call in (lambda: inclusion_path(read, 4, 4), lambda: inclusion_path(read, -1, 4), lambda: consistency_path(read, 5, 4), lambda: consistency_path(read, 0, 4)):
+
+    def read(level, index):
+        return hashes[level, index]
+
+    for call in (
+        lambda: inclusion_path(read, 4, 4),
+        lambda: inclusion_path(read, -1, 4),
+        lambda: consistency_path(read, 5, 4),
+        lambda: consistency_path(read, 0, 4),
+    ):
         with pytest.raises(DecodeError):
             call()

@@ -23,11 +23,26 @@ from protocol.segment import (
     parse,
     part_bytes,
 )
-from tests.protocol.makers import AGENT, LAYOUT, OTHER_AGENT, STREAM, chain_of, columns, epoch_keys, sealed
+from tests.protocol.makers import (
+    AGENT,
+    LAYOUT,
+    OTHER_AGENT,
+    STREAM,
+    chain_of,
+    columns,
+    epoch_keys,
+    sealed,
+)
 from tests.protocol.test_columns import bench_load
 
 
-@given(st.integers(1, 200), st.integers(0, 9), st.sampled_from([Grade.GENERAL_PROTECTED, Grade.PUBLICABLE, Grade.GENERALLY_OPEN, Grade.FULLY_OPEN]))
+@given(
+    st.integers(1, 200),
+    st.integers(0, 9),
+    st.sampled_from(
+        [Grade.GENERAL_PROTECTED, Grade.PUBLICABLE, Grade.GENERALLY_OPEN, Grade.FULLY_OPEN]
+    ),
+)
 def test_what_goes_in_comes_out(count, seed, grade):
     cols = columns(count, seed)
     segment = sealed(cols, seed=seed, grade=grade)
@@ -35,7 +50,10 @@ def test_what_goes_in_comes_out(count, seed, grade):
     check_body(arrived)
     assert arrived.id == segment.id == parse(segment.raw).id
     assert open_segment(arrived, epoch_keys()) == cols
-    assert (arrived.header.first_at, arrived.header.last_at) == (min(cols.event_time), max(cols.event_time))
+    assert (arrived.header.first_at, arrived.header.last_at) == (
+        min(cols.event_time),
+        max(cols.event_time),
+    )
     assert len(arrived.header.parts[0].nonce) == (24 if grade <= 4 else 0)
 
 
@@ -64,7 +82,9 @@ def test_a_part_served_alone():
     segment = sealed()
     head = parse(header_only(segment), body=False).verify(AGENT.public)
     stored = bytes(part_bytes(segment, 1))
-    assert open_part(head, 1, epoch_keys()[1], stored=stored) == open_part(segment, 1, epoch_keys()[1])
+    assert open_part(head, 1, epoch_keys()[1], stored=stored) == open_part(
+        segment, 1, epoch_keys()[1]
+    )
     with pytest.raises(VerifyError, match="hash-mismatch"):
         open_part(head, 1, epoch_keys()[1], stored=bytes(part_bytes(segment, 0)))
     with pytest.raises(DecodeError):
@@ -74,11 +94,15 @@ def test_a_part_served_alone():
 def test_a_key_that_was_not_committed_to_opens_nothing():
     segment = sealed()
     keys = epoch_keys()
-    other = type(keys[0])(resource=keys[0].resource, epoch=7, group=0, key=b"?" * 32, from_us=0, to_us=1)
+    other = type(keys[0])(
+        resource=keys[0].resource, epoch=7, group=0, key=b"?" * 32, from_us=0, to_us=1
+    )
     with pytest.raises(VerifyError) as caught:
         open_part(segment, 0, other)
     assert caught.value.code is Code.COMMITMENT_MISMATCH
-    late = type(keys[0])(resource=keys[0].resource, epoch=8, group=0, key=keys[0].key, from_us=0, to_us=1)
+    late = type(keys[0])(
+        resource=keys[0].resource, epoch=8, group=0, key=keys[0].key, from_us=0, to_us=1
+    )
     with pytest.raises(VerifyError):
         open_part(segment, 0, late)
 
@@ -95,19 +119,38 @@ def test_sealing_refuses_what_no_reader_takes():
     with pytest.raises(DecodeError):
         sealed(rows=[(b"run-id-8", n, n) for n in range(33)])
     with pytest.raises(TooLargeError):
-        sealed(columns(50, fields={"code": [bytes([n]) * 90_000 + n.to_bytes(4, "big") for n in range(50)], "gate": [__import__("random").Random(n).randbytes(90_000) for n in range(50)]}))
+        sealed(
+            columns(
+                50,
+                fields={
+                    "code": [bytes([n]) * 90_000 + n.to_bytes(4, "big") for n in range(50)],
+                    "gate": [__import__("random").Random(n).randbytes(90_000) for n in range(50)],
+                },
+            )
+        )
 
 
 def test_continues_and_resume_travel():
     follows = Continues(STREAM, 41, b"\x07" * 32, "image restored")
-    segment = sealed(stream=b"another-stream-1", resume=b"sealed watermark", continues=follows, decision=3)
+    segment = sealed(
+        stream=b"another-stream-1", resume=b"sealed watermark", continues=follows, decision=3
+    )
     header = parse(segment.raw).verify(AGENT.public).header
     assert (header.resume, header.continues, header.decision) == (b"sealed watermark", follows, 3)
 
 
 def test_layout_of_a_pack():
-    field = lambda name, **more: Field(name=name, zh=name, en=name, type="string", grade=Grade.SHAREABLE, **more)
-    pack = Pack(id="t", version=1, zh="t", en="t", grade=Grade.SHAREABLE, fields=(field("a"), field("who", group="personal", personal="personal"), field("b")))
+    def field(name, **more):
+        return Field(name=name, zh=name, en=name, type="string", grade=Grade.SHAREABLE, **more)
+
+    pack = Pack(
+        id="t",
+        version=1,
+        zh="t",
+        en="t",
+        grade=Grade.SHAREABLE,
+        fields=(field("a"), field("who", group="personal", personal="personal"), field("b")),
+    )
     assert layout_of(pack) == Layout((("a", "b"), ("who",)), frozenset({1}))
     assert layout_of(pack, pad_all=True).padded == {0, 1}
 

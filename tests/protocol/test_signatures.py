@@ -29,14 +29,41 @@ BODY = b"\x81\xa1a\x01"
 
 
 def signed(body: bytes | None = BODY, **changes: object) -> dict[str, str]:
-    arguments = dict(method="POST", path="/v1/sync", query="", hub=HUB.principal, key=AGENT, created_s=NOW, nonce=NONCE) | changes
+    arguments = (
+        dict(
+            method="POST",
+            path="/v1/sync",
+            query="",
+            hub=HUB.principal,
+            key=AGENT,
+            created_s=NOW,
+            nonce=NONCE,
+        )
+        | changes
+    )
     return sign_request(
-        arguments.pop("method"), arguments.pop("path"), arguments.pop("query"), body=body, content_type=None if body is None else MEDIA_TYPE, **arguments
+        arguments.pop("method"),
+        arguments.pop("path"),
+        arguments.pop("query"),
+        body=body,
+        content_type=None if body is None else MEDIA_TYPE,
+        **arguments,
     )  # type: ignore[arg-type]
 
 
-def verified(headers, method="POST", path="/v1/sync", query="", has_body=True, now_s=NOW, hub=HUB.principal, keys=only_key(AGENT.public)) -> Verified:
-    return verify_request(method, path, query, headers, hub=hub, keys=keys, now_s=now_s, has_body=has_body)
+def verified(
+    headers,
+    method="POST",
+    path="/v1/sync",
+    query="",
+    has_body=True,
+    now_s=NOW,
+    hub=HUB.principal,
+    keys=only_key(AGENT.public),
+) -> Verified:
+    return verify_request(
+        method, path, query, headers, hub=hub, keys=keys, now_s=now_s, has_body=has_body
+    )
 
 
 def test_rfc_9421_b_2_6():
@@ -48,14 +75,22 @@ def test_rfc_9421_b_2_6():
         '"content-type": application/json\n"content-length": 18\n'
         '"@signature-params": ("date" "@method" "@path" "@authority" "content-type" "content-length");created=1618884473;keyid="test-key-ed25519"'
     )
-    signature = "wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw=="
+    signature = (
+        "wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw=="
+    )
     assert base64.b64encode(key.sign(base.encode())).decode() == signature
     suite(1).verify(key.public, base.encode(), base64.b64decode(signature))
 
 
 def test_rfc_9530_digest():
-    assert content_digest(b'{"hello": "world"}\n') == "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
-    assert content_digest(b'{"hello": "world"}') == "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
+    assert (
+        content_digest(b'{"hello": "world"}\n')
+        == "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
+    )
+    assert (
+        content_digest(b'{"hello": "world"}')
+        == "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
+    )
 
 
 class Message:
@@ -77,7 +112,14 @@ class Verifier(oracle.HTTPMessageVerifier):
         """The oracle reads the wall clock; times are tested on our side."""
 
 
-@pytest.mark.parametrize(("method", "path", "query", "body"), [("POST", "/v1/sync", "", BODY), ("GET", "/v1/inbox", "after=3%2C4&x", None), ("POST", "/v1/objects", "", b"")])
+@pytest.mark.parametrize(
+    ("method", "path", "query", "body"),
+    [
+        ("POST", "/v1/sync", "", BODY),
+        ("GET", "/v1/inbox", "after=3%2C4&x", None),
+        ("POST", "/v1/objects", "", b""),
+    ],
+)
 def test_an_independent_library_agrees(method, path, query, body):
     headers = signed(body, method=method, path=path, query=query)
     message = Message(method, f"https://other.example{path}{'?' + query if query else ''}", headers)
@@ -95,7 +137,9 @@ def test_the_signature_input_is_exactly_this():
         'sm=("@method" "@path" "@query" "content-digest" "content-type" "shanmen-hub");'
         f'created={NOW};expires={NOW + 60};nonce="AAECAwQFBgcICQoLDA0ODw==";keyid="{show(AGENT.key_id)}";tag="shanmen-request-1"'
     )
-    assert signed(None)["Signature-Input"].startswith('sm=("@method" "@path" "@query" "shanmen-hub");created=')
+    assert signed(None)["Signature-Input"].startswith(
+        'sm=("@method" "@path" "@query" "shanmen-hub");created='
+    )
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
@@ -106,11 +150,12 @@ def test_any_flipped_character_is_refused(at, flip):
     at %= len(value)
     headers[name] = value[:at] + chr(ord(value[at]) ^ flip) + value[at + 1 :]
     with pytest.raises(ShanmenError):
-        result = verified(headers)
-        check_body(result, BODY)
+        check_body(verified(headers), BODY)
 
 
-@pytest.mark.parametrize("change", [{"method": "PUT"}, {"path": "/v1/objects"}, {"query": "x=1"}, {"has_body": False}])
+@pytest.mark.parametrize(
+    "change", [{"method": "PUT"}, {"path": "/v1/objects"}, {"query": "x=1"}, {"has_body": False}]
+)
 def test_signature_of_another_request(change):
     with pytest.raises(VerifyError):
         verified(signed(), **change)
@@ -186,7 +231,12 @@ def test_second_signatures_and_repeated_fields_are_refused():
 
 def test_alg_and_other_orders_are_refused():
     headers = signed()
-    for old, new in ((";tag=", ';alg="ed25519";tag='), ('"@method" "@path"', '"@path" "@method"'), ("sm=", "sig1="), (f"created={NOW}", f"created=0{NOW}")):
+    for old, new in (
+        (";tag=", ';alg="ed25519";tag='),
+        ('"@method" "@path"', '"@path" "@method"'),
+        ("sm=", "sig1="),
+        (f"created={NOW}", f"created=0{NOW}"),
+    ):
         with pytest.raises(ShanmenError):
             verified({**headers, "Signature-Input": headers["Signature-Input"].replace(old, new)})
 

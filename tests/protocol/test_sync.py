@@ -76,12 +76,20 @@ def test_objects_and_headers():
     hub = MemoryHub()
     agent, (one, two) = hub.agent(), chain_of(2)
     registration = example_registration()
-    outcome = exchange(agent, hub, ObjectItem(registration.raw), HeaderItem(header_only(one), "body refused"), SegmentItem(two.raw))
+    outcome = exchange(
+        agent,
+        hub,
+        ObjectItem(registration.raw),
+        HeaderItem(header_only(one), "body refused"),
+        SegmentItem(two.raw),
+    )
     assert kinds(outcome) == [Accepted] * 3
     assert [item.state for item in outcome.items] == [State.OBJECT, State.HEADER, State.BODY]
     later = exchange(agent, hub, SegmentItem(one.raw))
     assert [(item.state, item.accepted) for item in later.items] == [(State.BODY, True)]
-    again = exchange(agent, hub, HeaderItem(header_only(one), "again"), ObjectItem(registration.raw))
+    again = exchange(
+        agent, hub, HeaderItem(header_only(one), "again"), ObjectItem(registration.raw)
+    )
     assert [item.accepted for item in again.items] == [True, True]
 
 
@@ -114,7 +122,13 @@ def test_fork_is_shown_page_by_page():
 def test_header_only_evidence_covers_no_rows():
     hub = MemoryHub()
     agent, segments = hub.agent(), chain_of(3)
-    exchange(agent, hub, SegmentItem(segments[0].raw), HeaderItem(header_only(segments[1]), "damaged"), SegmentItem(segments[2].raw))
+    exchange(
+        agent,
+        hub,
+        SegmentItem(segments[0].raw),
+        HeaderItem(header_only(segments[1]), "damaged"),
+        SegmentItem(segments[2].raw),
+    )
     other = sealed(columns(5, 50), seq=1, prev=segments[0].id, seed=50)
     outcome = exchange(agent, hub, SegmentItem(other.raw))
     assert [shown.state for shown in outcome.items[0].evidence] == [State.HEADER, State.BODY]
@@ -152,7 +166,9 @@ def test_two_restores_while_the_agent_was_away():
     hub.restore(1)
     body = agent.request([], inbox=(1, 0), software="a")
     answer = hub.payload(body)
-    answer = replace(answer, receipt=replace(answer.receipt, statements=(first, hub.ledger.receipt(0))))
+    answer = replace(
+        answer, receipt=replace(answer.receipt, statements=(first, hub.ledger.receipt(0)))
+    )
     outcome = agent.receive(hub.sync.answer(answer), now_us=0)
     assert (outcome.new_generation, agent.hub.generation) == (True, 3)
 
@@ -161,7 +177,9 @@ def test_an_answer_that_failed_as_a_whole():
     hub = MemoryHub()
     agent, segment = hub.agent(), chain_of(1)[0]
     body = agent.request([SegmentItem(segment.raw)], inbox=(1, 0), software="a")
-    answer = replace(hub.payload(body), items=(), receipt=None, error=Code.CLOCK_SKEW.key, retry_after_s=3)
+    answer = replace(
+        hub.payload(body), items=(), receipt=None, error=Code.CLOCK_SKEW.key, retry_after_s=3
+    )
     outcome = agent.receive(hub.sync.answer(answer), now_us=0)
     assert (outcome.error, outcome.retry_after_s, outcome.items) == (Code.CLOCK_SKEW, 3, ())
     assert outcome.offset_us == NOW_US
@@ -208,7 +226,16 @@ def test_leaves_are_read_as_written():
         generation_leaf("shanmen-hub/x/1", 5, b"r" * 32, "disk lost", NOW_US),
     ):
         assert wire.encode(parse_leaf(leaf)) == leaf
-    for wrong in (b"", b"\x90", wire.encode([2, "batch", b"a" * 16, [], 0]), wire.encode([1, "batch", b"a" * 16, [], 0]), wire.encode([1, "Kind", b"o" * 32, b"h" * 32, 0]), wire.encode([1, "grant", b"o" * 31, b"h" * 32, 0]), wire.encode([1, "batch", b"a" * 16, [[4, b"b" * 32]], 0]), wire.encode([1, "generation", "o", 1, b"r" * 32, "x", 0, 1])):
+    for wrong in (
+        b"",
+        b"\x90",
+        wire.encode([2, "batch", b"a" * 16, [], 0]),
+        wire.encode([1, "batch", b"a" * 16, [], 0]),
+        wire.encode([1, "Kind", b"o" * 32, b"h" * 32, 0]),
+        wire.encode([1, "grant", b"o" * 31, b"h" * 32, 0]),
+        wire.encode([1, "batch", b"a" * 16, [[4, b"b" * 32]], 0]),
+        wire.encode([1, "generation", "o", 1, b"r" * 32, "x", 0, 1]),
+    ):
         with pytest.raises(ShanmenError):
             parse_leaf(wrong)
     for kind in ("batch", "generation", "Up", "", "x" * 25):
@@ -292,12 +319,17 @@ class LinkMachine(RuleBasedStateMachine):
             elif isinstance(item.verdict, Fork | Overlap):
                 assert item.evidence
                 return self.leave(item)
+        return None
 
     def leave(self, item):
         LinkMachine.left += 1
         shown = list(item.evidence)
         while item.more:
-            body = self.sync.request([EvidenceItem(RESOURCE, self.stream, shown[-1].header.seq)], inbox=(1, 0), software="a")
+            body = self.sync.request(
+                [EvidenceItem(RESOURCE, self.stream, shown[-1].header.seq)],
+                inbox=(1, 0),
+                software="a",
+            )
             item = self.sync.receive(self.hub.handle(body), now_us=NOW_US).items[0]
             shown += item.evidence
         covered = set().union(*(rows_of(one.header) for one in shown if one.state == State.BODY))
@@ -308,13 +340,32 @@ class LinkMachine(RuleBasedStateMachine):
 
     @rule()
     def take_image(self):
-        self.images.append((self.stream, list(self.chain), dict(self.spool), list(self.unsealed), self.next_row, set(self.gone), self.sync.checkpoint, self.sync.hub, self.run))
+        self.images.append(
+            (
+                self.stream,
+                list(self.chain),
+                dict(self.spool),
+                list(self.unsealed),
+                self.next_row,
+                set(self.gone),
+                self.sync.checkpoint,
+                self.sync.hub,
+                self.run,
+            )
+        )
 
     @precondition(lambda self: self.images)
     @rule()
     def restore_image(self):
-        (self.stream, chain, spool, unsealed, next_row, gone, checkpoint, identity, run) = self.images[-1]
-        self.chain, self.spool, self.unsealed, self.gone = list(chain), dict(spool), list(unsealed), set(gone)
+        (self.stream, chain, spool, unsealed, next_row, gone, checkpoint, identity, run) = (
+            self.images[-1]
+        )
+        self.chain, self.spool, self.unsealed, self.gone = (
+            list(chain),
+            dict(spool),
+            list(unsealed),
+            set(gone),
+        )
         self.sync = self.hub.agent(checkpoint)
         self.sync.hub = identity
         # Rows after the image are new readings of a new run, numbered far away from the old ones.

@@ -36,7 +36,10 @@ def test_a_sealed_segment_read_by_hand():
     )
     assert (magic, version, suite) == (b"SMSG", 1, 1)
     public, _ = sodium.crypto_sign_seed_keypair(inputs["signer"])
-    blake = lambda *parts: hashlib.blake2b(b"".join(parts), digest_size=32).digest()
+
+    def blake(*parts):
+        return hashlib.blake2b(b"".join(parts), digest_size=32).digest()
+
     assert signer == blake(b"shanmen/key/1\0", b"\x01\x01", public)[:16]
     signed, rest = raw[: 28 + header_length], raw[28 + header_length :]
     signature, body = rest[:64], rest[64:]
@@ -52,9 +55,10 @@ def test_a_sealed_segment_read_by_hand():
         assert stored == blake(b"shanmen/stored/1\0", part)
         key = inputs["epoch_keys"][group]
         numbers = struct.pack(">QI", seq, epoch)
-        kdf = lambda label, context, key=key: hashlib.blake2b(
-            context, key=key, person=label, digest_size=32
-        ).digest()
+
+        def kdf(label, context, key=key):
+            return hashlib.blake2b(context, key=key, person=label, digest_size=32).digest()
+
         assert commitment == kdf(
             b"shanmen-commit", b"\x01" + resource + struct.pack(">IB", epoch, group)
         )

@@ -18,7 +18,7 @@ from protocol.errors import Code, VerifyError
 from protocol.frame import unpack_frame
 from protocol.grades import Grade
 from protocol.header import Continues
-from protocol.ids import key_id, Use
+from protocol.ids import Use, key_id
 from protocol.keys import EpochKey
 from protocol.leaf import batch_leaf, event_leaf, generation_leaf, parse_leaf
 from protocol.messages import MEDIA_TYPE
@@ -226,7 +226,10 @@ def bent_segments(sealed: Inputs, opened: Inputs) -> list[tuple[str, Inputs, byt
     order[13] = order[13][::-1]
     body = bytes(clear.body or b"")
     padding = body[clear.header.parts[0].length : -1] + b"\1"
-    flip = lambda at: raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+
+    def flip(at):
+        return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+
     return [
         ("header bit flipped", sealed["inputs"], flip(60), Code.SIGNATURE_INVALID),
         ("part bit flipped", sealed["inputs"], flip(len(raw) - 1), Code.HASH_MISMATCH),
@@ -418,7 +421,10 @@ def receipt_cases() -> list[Inputs]:
     good = make_receipt(inputs)
     fields = wire.decode_any(good, limit=200_000)
     bad = {key: value for key, value in inputs.items() if key not in {"make", "leaves"}}
-    bent = lambda **changes: wire.encode({**fields, **changes})
+
+    def bent(**changes):
+        return wire.encode({**fields, **changes})
+
     cases = [
         ("receipt", inputs, good, "ok"),
         ("path too long", bad, bent(path=[*fields["path"], bytes(32)]), Code.PROOF_INVALID.key),
