@@ -4,7 +4,9 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 
+from agent.answers import Answers
 from agent.database import Database
+from agent.forks import Forks
 from agent.lane import Lane, folder_of
 from agent.pipeline import Pipeline
 from agent.ports import Clock, CoreSettings, Identity, Paths, Randomness
@@ -36,6 +38,15 @@ class Core:
         self.identity = identity
         self.spool = Spool(main.database, clock)
         self.pipeline = Pipeline(main=main, vault=vault, bounds=bounds, clock=clock, root=root)
+        self.forks = Forks(main, identity, main.random)
+        self.answers = Answers(
+            database=main.database,
+            spool=self.spool,
+            forks=self.forks,
+            bounds=main.bounds,
+            identity=identity,
+            random=main.random,
+        )
         self.quarantine = main.quarantine
         self.sealer = main.sealer
         self.clock = clock
@@ -111,6 +122,8 @@ class Core:
         main.sealer.due_bodies = stats.due
         main.sealer.sealed = spool.wake
         spool.on_receipt = self._received
+        spool.follow = self.answers.follow
+        spool.damage = self.answers.damaged
         spool.wake.set()
 
     def _received(self, moved: Sequence[tuple[bytes, int]]) -> None:
@@ -126,6 +139,22 @@ class Core:
         checkpoint = self.spool.checkpoint
         if checkpoint is not None:
             self.main.epochs.seen = Seen(checkpoint.origin, checkpoint.size, checkpoint.root)
+
+    async def confirm_owner(self, identity: Identity) -> None:
+        """The owner is known and pinned now: wraps are made, held segments become due."""
+        self.identity = identity
+        for lane in (self.main, self.vault):
+            if lane is None:
+                continue
+            async with lane.sealer.gate, lane.journal.gate:
+                lane.register.identity = identity
+                lane.sealer.identity = identity
+                await lane.epochs.confirm_owner(identity)
+                for bound in lane.bounds.values():
+                    changed = lane.register.content_hash(bound) != bound.entry_hash
+                    bound.must_register = bound.must_register or changed
+        self.forks.identity = self.answers.identity = identity
+        self.spool.wake.set()
 
     async def run(self) -> None:
         """Journal, seal and keep house until `stop`."""

@@ -6,6 +6,7 @@ interval, so that a year of history read today is not under today's key. What cl
 the far future gets an epoch of its own and never becomes the open one while the clock is trusted.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from agent.ports import DAY_US, Clock, Identity, Randomness
 from agent.register import NONCE_BYTES, queue_object
 from agent.resources import Bound
 from agent.rest import KEY_BYTES, RootKey
-from agent.schema import OutboxState
+from agent.schema import BodyState, OutboxState
+from protocol.errors import DecodeError
 from protocol.ids import ResourceId
 from protocol.keys import EpochKey
 from protocol.times import ClockSource
@@ -121,8 +123,30 @@ class Epochs:
         return epoch
 
     def close(self, bound: Bound) -> None:
-        """End the open epoch: a new stream, another grade or owner begins with a new key."""
+        """End all live epochs: a new stream, another grade or owner begins with new keys."""
         self._live.pop(bound.id, None)
+
+    def keys_of(
+        self, connection: sqlite3.Connection, resource: bytes, number: int
+    ) -> dict[int, EpochKey]:
+        """The keys of an epoch, by column group, on the database's thread; lost ones are absent."""
+        rows = connection.execute(
+            "SELECT grp, wrapped, from_us, to_us, commitment FROM epoch_key"
+            " WHERE resource = ? AND epoch = ?",
+            (resource, number),
+        ).fetchall()
+        found: dict[int, EpochKey] = {}
+        for group, wrapped, from_us, to_us, commitment in rows:
+            with contextlib.suppress(DecodeError):
+                found[group] = EpochKey(
+                    resource=ResourceId(resource),
+                    epoch=number,
+                    group=group,
+                    key=self._root.unwrap(b"epoch" + commitment, wrapped),
+                    from_us=from_us,
+                    to_us=to_us,
+                )
+        return found
 
     async def load(self, bound: Bound) -> None:
         """Take back the live epochs of a resource after a start."""
@@ -177,7 +201,10 @@ class Epochs:
                 "UPDATE outbox SET state = ? WHERE state = ?",
                 (int(OutboxState.DUE), int(OutboxState.HELD)),
             )
-            connection.execute("UPDATE body SET state = 0 WHERE state = 1")
+            connection.execute(
+                "UPDATE body SET state = ? WHERE state = ?",
+                (int(BodyState.DUE), int(BodyState.HELD)),
+            )
 
         await self._database.write("owner", work)
 

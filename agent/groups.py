@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from agent.quarantine import RAW_BYTES_MAX, Refused, refused_records
-from agent.resources import Bound, Stream
+from agent.resources import Bound
 from devices.driver import Reading
 from protocol.errors import DecodeError
 from protocol.packs import check_columns
@@ -225,6 +225,6 @@ def open_body(plain: bytes) -> tuple[bytes, bytes]:
     return plain[_LENGTH:size], plain[size:]
 
 
-def place_of(stream: Stream, run: bytes, first_row: int, count: int) -> bytes:
+def place_of(stream: bytes, run: bytes, first_row: int, count: int) -> bytes:
     """Associated data of a journal body: stream, run, first row, n."""
-    return stream.id + run + first_row.to_bytes(8, "big") + count.to_bytes(4, "big")
+    return stream + run + first_row.to_bytes(8, "big") + count.to_bytes(4, "big")

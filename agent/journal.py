@@ -77,6 +77,7 @@ class Journal:
         seen: Seen,
         commit_delay_s: float,
     ) -> None:
+        self.gate = asyncio.Lock()  # held by a commit; whoever replaces a stream takes it too
         self.grew = asyncio.Event()  # set after each commit: the sealer looks
         self.watermarks: dict[tuple[str, str], bytes] = {}
         self.commits = 0
@@ -252,7 +253,8 @@ class Journal:
             self._acknowledge(group)
 
         try:
-            await self._database.write("commit", work, then=then)
+            async with self.gate:
+                await self._database.write("commit", work, then=then)
         except UnavailableError:
             self._put_back(group)
         except ShanmenError as error:
@@ -298,7 +300,7 @@ class Journal:
         change = _Change(part, stream, stream.next_row, birth=birth)
         for count, plain in part.bodies:
             first = change.next_row
-            body = lock(run.key, place_of(stream, run.id, first, count), plain, self._random)
+            body = lock(run.key, place_of(stream.id, run.id, first, count), plain, self._random)
             cursor = connection.execute(
                 "INSERT INTO journal(stream, run, first_row, n, boot_ns, wall_us, clock, body)"
                 " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
@@ -309,7 +311,10 @@ class Journal:
             )  # fmt: skip
             row_id = cursor.lastrowid or 0
             change.rows.append(
-                JournalRow(row_id, run.id, first, count, stamp.boot_us, stamp.wall_us, stamp.source)
+                JournalRow(
+                    row_id, stream.id, run.id, first, count,
+                    stamp.boot_us, stamp.wall_us, stamp.source,
+                )  # fmt: skip
             )
             change.next_row += count
         connection.execute(
@@ -333,6 +338,7 @@ class Journal:
             bound.stream = stream
             stream.next_row = change.next_row
             stream.rows.extend(change.rows)
+            stream.waiting += part.records
             if stream.oldest_us is None:
                 stream.oldest_us = stamp.boot_us
             stream.is_urgent |= part.is_urgent

@@ -86,12 +86,19 @@ class Lane:
 
     async def load(self) -> None:
         """Take back from the file what memory must know; then a new run begins."""
-        await load_bounds(self.database, self.bounds, self.register, boot=self.runs.boot)
+        changed = await load_bounds(
+            self.database, self.bounds, self.register, boot=self.runs.boot
+        )
         for bound in self.bounds.values():
             if bound.is_sealed:
                 await self.epochs.load(bound)
         await self.journal.load()
         await self.runs.begin()
+        for before, bound in changed:
+            await self.sealer.seal_all(before)
+            bound.stream, bound.epoch, bound.counters = (
+                before.stream, before.epoch, before.counters
+            )  # fmt: skip
 
     async def run(self) -> None:
         """Journal and seal until `stop`. Raises FatalError if the file's state is unknown."""

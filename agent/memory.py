@@ -22,19 +22,19 @@ from protocol.registration import Registration
 from protocol.segment import layout_of
 
 _STREAM: Final = (
-    "SELECT id, next_row, sealed_row, next_seq, head, state, continues FROM stream"
+    "SELECT id, next_row, next_seq, head, state, continues FROM stream"
     " WHERE resource = ? AND state != ?"
 )
 _TOTALS: Final = (
     "SELECT coalesce(sum(records), 0), coalesce(sum(duplicates), 0),"
     " coalesce(sum(maybe_repeat), 0), coalesce(sum(quarantined), 0),"
-    " coalesce(sum(records), 0) - coalesce(sum(next_row - sealed_row), 0) - coalesce(sum(lost), 0),"
-    " coalesce(sum(accepted), 0), coalesce(sum(lost), 0) FROM stream WHERE resource = ?"
+    " coalesce(sum(sealed), 0), coalesce(sum(accepted), 0), coalesce(sum(lost), 0) FROM stream WHERE resource = ?"
 )
 _ROWS: Final = (
-    "SELECT j.id, j.run, j.first_row, j.n, j.boot_ns / 1000, j.wall_us, j.clock,"
+    "SELECT j.id, j.stream, j.run, j.first_row, j.n, j.boot_ns / 1000, j.wall_us, j.clock,"
     " coalesce(r.boot = ?, 0) FROM journal j LEFT JOIN run r ON r.id = j.run"
-    " WHERE j.stream = ? ORDER BY j.id"
+    " WHERE j.stream IN (SELECT id FROM stream WHERE resource = ?)"
+    " ORDER BY j.first_row, j.id"
 )
 
 
@@ -81,29 +81,32 @@ def _stream(connection: sqlite3.Connection, resource: bytes, boot: bytes) -> Str
     stream = Stream(
         id=StreamId(row[0]),
         next_row=row[1],
-        sealed_row=row[2],
-        next_seq=row[3],
-        head=row[4],
-        state=StreamState(row[5]),
-        continues=row[6] if row[3] == 0 else None,
+        next_seq=row[2],
+        head=row[3],
+        state=StreamState(row[4]),
+        continues=row[5] if row[2] == 0 else None,
     )
-    for item in connection.execute(_ROWS, (boot, stream.id)):
+    for item in connection.execute(_ROWS, (boot, resource)):
         stream.rows.append(
             JournalRow(
-                item[0], RunId(item[1]), item[2], item[3], item[4], item[5], item[6], bool(item[7])
+                item[0], StreamId(item[1]), RunId(item[2]), item[3], item[4],
+                item[5], item[6], item[7], bool(item[8]),
             )
-        )
+        )  # fmt: skip
+        stream.waiting += item[4]
     return stream
 
 
 async def load_bounds(
     database: Database, bounds: MutableMapping[str, Bound], register: Register, *, boot: bytes
-) -> None:
+) -> list[tuple[Bound, Bound]]:
     """Give every configured resource what the file knows of it.
 
-    What is in the file and no longer in the configuration, or is described otherwise now, stays
-    bound as it was registered until its rows are sealed: the spool outlives the configuration.
+    What is in the file and no longer in the configuration stays bound as it was registered until
+    its rows are sealed: the spool outlives the configuration. Returns (as registered, as configured)
+    of resources that are described otherwise now and still have rows of before.
     """
+    changed: list[tuple[Bound, Bound]] = []
     stored = await database.read(lambda connection: read_stored(connection, boot))
     by_id = {bound.id: bound for bound in bounds.values()}
     for found in stored:
@@ -116,6 +119,11 @@ async def load_bounds(
             continue
         _restore(bound, found)
         bound.must_register = register.content_hash(bound) != found.hash
+        if bound.must_register and found.stream is not None and found.stream.rows:
+            before = _as_registered(found)
+            if before is not None:
+                changed.append((before, bound))
+    return changed
 
 
 def _restore(bound: Bound, found: Stored) -> None:

@@ -108,12 +108,12 @@ class Register:
         """Write the row of a new live stream."""
         connection.execute(
             "INSERT INTO stream(id, resource, next_seq, head, next_row, acked_seq, state,"
-            " sealed_row, continues, records, duplicates, maybe_repeat, quarantined, accepted,"
+            " sealed, continues, records, duplicates, maybe_repeat, quarantined, accepted,"
             " lost, due_n, due_bytes, grace_n, grace_bytes)"
-            " VALUES(?, ?, 0, ?, ?, -1, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+            " VALUES(?, ?, 0, ?, ?, -1, ?, 0, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
             (
                 stream.id, bound.id, stream.head, stream.next_row, int(StreamState.LIVE),
-                stream.sealed_row, stream.continues,
+                stream.continues,
             ),
         )  # fmt: skip
 

@@ -28,6 +28,7 @@ class JournalRow:
     """A journal row that waits for the sealer; its body stays in the file."""
 
     id: int
+    stream: StreamId  # in which it was numbered; a stream that follows inherits it
     run: RunId
     first_row: int
     count: int
@@ -61,7 +62,7 @@ class Stream:
 
     id: StreamId
     next_row: int = 0
-    sealed_row: int = 0
+    waiting: int = 0  # records in the journal that no segment has yet
     next_seq: int = 0
     head: bytes = NO_HEAD  # id of seq - 1
     state: StreamState = StreamState.LIVE
@@ -70,11 +71,6 @@ class Stream:
     oldest_us: int | None = None  # monotonic time of the oldest row of this process that waits
     is_fresh: bool = True  # nothing sealed since this start: the first segment goes after 1 s
     is_urgent: bool = False
-
-    @property
-    def waiting(self) -> int:
-        """Records in the journal that no segment has yet."""
-        return self.next_row - self.sealed_row
 
 
 @dataclass(slots=True)

@@ -86,6 +86,18 @@ class Runs:
                 self._keys[run] = None
         return self._keys[run]
 
+    def key_or_new(self, connection: sqlite3.Connection, run: RunId) -> bytes:
+        """The journal key of a run, inside a transaction; a forgotten run gets a new one."""
+        key = self.key(connection, run)
+        if key is None:
+            key = self._random(KEY_BYTES)
+            wrapped = self._root.wrap(b"run" + run, key)
+            connection.execute(
+                "INSERT OR REPLACE INTO run VALUES(?, ?, ?, ?, 0, 0)", (run, b"", 0, wrapped)
+            )
+            self._keys.pop(run, None)  # read again from what is committed
+        return key
+
     async def forget(self, oldest: RunId | None) -> None:
         """Destroy the keys of runs before the one that the oldest journal row names."""
         keep = {self.current.id, oldest}

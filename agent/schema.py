@@ -15,13 +15,13 @@ APPLICATION_ID: Final = 0x534D5350  # "SMSP"
 
 
 class BodyState(IntEnum):
-    """Where a segment's body stands on its way."""
+    """Where a segment's body stands on its way. From 2 on: 0 and 1 would change the row's size."""
 
-    DUE = 0  # to be sent
-    HELD = 1  # waits until the owner is confirmed
-    GRACE = 2  # receipted; kept until the hub's backup has it
-    BAD = 3  # refused for good, or damaged: the chain goes on without it, the bytes stay
-    KEPT = 4  # in the vault: never leaves
+    DUE = 2  # to be sent
+    HELD = 3  # waits until the owner is confirmed
+    GRACE = 4  # receipted; kept until the hub's backup has it
+    BAD = 5  # refused for good, or damaged: the chain goes on without it, the bytes stay
+    KEPT = 6  # in the vault: never leaves
 
 
 class StreamState(IntEnum):
@@ -45,9 +45,9 @@ TABLES: Final[tuple[str, ...]] = (
     "CREATE TABLE meta(k TEXT PRIMARY KEY, v BLOB) WITHOUT ROWID",
     "CREATE TABLE run(id BLOB PRIMARY KEY, boot BLOB, started_at INT, journal_key BLOB,"
     " clock_offset INT, clock_error INT)",
-    # rows below sealed_row are in segments; the counters are totals of this stream
+    # row numbers go on where the stream before ended; the counters are totals of this stream
     "CREATE TABLE stream(id BLOB PRIMARY KEY, resource BLOB, next_seq INT, head BLOB,"
-    " next_row INT, acked_seq INT, state INT, sealed_row INT, continues BLOB, resume BLOB,"
+    " next_row INT, acked_seq INT, state INT, sealed INT, continues BLOB, resume BLOB,"
     " records INT, duplicates INT, maybe_repeat INT, quarantined INT, accepted INT, lost INT,"
     " due_n INT, due_bytes INT, grace_n INT, grace_bytes INT)",
     "CREATE TABLE journal(id INTEGER PRIMARY KEY AUTOINCREMENT, stream BLOB, run BLOB,"
@@ -61,9 +61,11 @@ TABLES: Final[tuple[str, ...]] = (
     "CREATE TABLE chain(stream BLOB, seq INT, id BLOB, header BLOB, signature BLOB, leaf INT,"
     " PRIMARY KEY(stream, seq)) WITHOUT ROWID",
     "CREATE TABLE body(id INTEGER PRIMARY KEY, stream BLOB, seq INT, state INT, size INT,"
-    " n INT, digest BLOB, at INT, data BLOB, UNIQUE(stream, seq))",
+    " n INT, digest BLOB, at INT, UNIQUE(stream, seq))",
+    # the bytes stand apart: a receipt for 700 bodies dirties 14 pages and not 700
+    "CREATE TABLE content(id INTEGER PRIMARY KEY, data BLOB)",
     "CREATE TABLE outbox(id INTEGER PRIMARY KEY, kind TEXT, state INT, object BLOB, leaf INT,"
-    " body INT, data BLOB)",
+    " body INT, stream BLOB, seq INT, data BLOB)",
     "CREATE TABLE quarantine(id INTEGER PRIMARY KEY, driver TEXT, reason TEXT, at INT, n INT,"
     " body BLOB)",
     # beyond edge-storage.md §3: registrations in force, and what an unsynchronised clock stamped
@@ -73,8 +75,8 @@ TABLES: Final[tuple[str, ...]] = (
     " PRIMARY KEY(stream, boot, base_us)) WITHOUT ROWID",
     "CREATE TABLE receipt_day(stream BLOB, day INT, from_seq INT, to_seq INT, from_leaf INT,"
     " to_leaf INT, PRIMARY KEY(stream, day)) WITHOUT ROWID",
-    "CREATE INDEX body_due ON body(id) WHERE state = 0",
-    "CREATE INDEX body_grace ON body(id) WHERE state = 2",
+    "CREATE INDEX body_due ON body(id) WHERE state = 2",
+    "CREATE INDEX body_grace ON body(id) WHERE state = 4",
     "CREATE INDEX outbox_due ON outbox(id) WHERE state = 0",
 )
 

@@ -12,21 +12,18 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-import msgspec
-
 from agent.building import BATCH_BYTES_MAX, Built, Opened, Piece, build, pieces
 from agent.database import Database
 from agent.disk import DiskLevel
 from agent.epochs import Epoch, Epochs
-from agent.groups import place_of
 from agent.ports import Clock, Identity, Randomness
 from agent.register import NONCE_BYTES, queue_object
 from agent.resources import Bound, JournalRow, Stream
-from agent.rest import unlock
+from agent.rows import open_row
 from agent.runs import Runs
 from agent.schema import BodyState, StreamState
 from agent.segments import insert_segment
-from protocol.errors import Code, DecodeError, UnavailableError
+from protocol.errors import DecodeError, UnavailableError
 from protocol.notes import Gap, make_gap
 
 BACKLOG_RECORDS_MAX: Final = 10_000  # of one segment while a backlog is being sealed
@@ -106,7 +103,7 @@ class Sealer:
         self._thread.shutdown(wait=True)
 
     async def seal_due(self, *, force: bool = False) -> int:
-        """Seal one run of rows of every stream that is due; how many segments that made."""
+        """Seal one run of rows of every stream that is due; how much moved: segments and damaged rows."""
         made = 0
         for bound in self._streams():
             if self._database.level >= DiskLevel.FULL:
@@ -115,6 +112,12 @@ class Sealer:
                 async with self._gate:
                     made += await self._seal(bound)
         return made
+
+    async def seal_all(self, bound: Bound) -> None:
+        """Seal every row of a resource as it is bound here, whatever is due."""
+        while bound.stream is not None and bound.stream.rows:
+            async with self._gate:
+                await self._seal(bound)
 
     def _streams(self) -> list[Bound]:
         return [
@@ -130,11 +133,11 @@ class Sealer:
         if stream is None or not stream.rows or stream.state is not StreamState.LIVE:
             return False
         size = stream.waiting * bound.record_bytes
-        if stream.is_urgent or size >= BATCH_BYTES_MAX or stream.waiting >= self._target(stream):
+        if stream.is_urgent or size >= BATCH_BYTES_MAX or stream.waiting >= self._target():
             return True
         return self._due_at_us(bound, stream) <= self._clock.monotonic_us()
 
-    def _target(self, stream: Stream) -> int:
+    def _target(self) -> int:
         """Records at which a segment closes: more while the hub is away or sealing is behind."""
         if self._records >= BACKLOG_RECORDS_MAX or self.due_bodies < BACKLOG_BODIES:
             return self._records
@@ -166,39 +169,42 @@ class Sealer:
         if stream.waiting >= 2 * self._records or self.due_bodies >= BACKLOG_BODIES:
             most = BACKLOG_RECORDS_MAX
         rows = _run_of(stream, most, bound.record_bytes)
-        opened, damaged = await self._read(bound, stream, rows)
+        opened, damaged = await self._read(rows)
+        try:
+            built = await self._built(bound, stream, opened)
+        except DecodeError:
+            # One row that cannot become columns must not hold up the others: find it.
+            rows = rows[:1]
+            opened, damaged = await self._read(rows)
+            try:
+                built = await self._built(bound, stream, opened)
+            except DecodeError:
+                built, damaged = [], rows
+        await self._write(bound, stream, rows, built, damaged)
+        return len(built) + len(damaged)
+
+    async def _built(
+        self, bound: Bound, stream: Stream, opened: Sequence[Opened]
+    ) -> list[Built]:
         cut = await self._cut(bound, opened)
-        built = await asyncio.get_running_loop().run_in_executor(
+        return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._build, bound, stream, cut
         )
-        await self._write(bound, stream, rows, built, damaged)
-        return len(built)
 
     async def _read(
-        self, bound: Bound, stream: Stream, rows: Sequence[JournalRow]
+        self, rows: Sequence[JournalRow]
     ) -> tuple[list[Opened], list[JournalRow]]:
-        first, last = rows[0].id, rows[-1].id
-        wanted = {row.id: row for row in rows}
 
         def work(connection: sqlite3.Connection) -> tuple[list[Opened], list[JournalRow]]:
-            found = connection.execute(
-                "SELECT id, body FROM journal WHERE id BETWEEN ? AND ? AND stream = ? ORDER BY id",
-                (first, last, stream.id),
-            )
             opened: list[Opened] = []
-            for row_id, body in found:
-                row = wanted.pop(row_id, None)
-                if row is None:
-                    continue
-                key = self._runs.key(connection, row.run)
-                place = place_of(stream, row.run, row.first_row, row.count)
-                try:
-                    if key is None:
-                        raise DecodeError(Code.STORAGE_DAMAGED, field="journal key")
-                    opened.append(Opened(row, unlock(key, place, body)))
-                except DecodeError:
-                    wanted[row_id] = row
-            return opened, sorted(wanted.values(), key=lambda row: row.first_row)
+            damaged: list[JournalRow] = []
+            for row in rows:
+                plain = open_row(connection, self._runs, row)
+                if plain is None:
+                    damaged.append(row)
+                else:
+                    opened.append(Opened(row, plain))
+            return opened, damaged
 
         return await self._database.read(work)
 
@@ -240,7 +246,7 @@ class Sealer:
         built: Sequence[Built],
         damaged: Sequence[JournalRow],
     ) -> None:
-        sealed_row = rows[-1].first_row + rows[-1].count
+        taken = sum(row.count for row in rows)
         ids = [(row.id,) for row in rows]
         state = self._state_of(bound)
         at_us = self._clock.now_us()
@@ -263,12 +269,13 @@ class Sealer:
             next_seq = stream.next_seq + len(built)
             head = built[-1].segment.id if built else stream.head
             size = sum(len(made.segment.raw) for made in built)
+            made_of = sum(made.segment.header.count for made in built)
             due = state is BodyState.DUE or state is BodyState.HELD
             connection.execute(
-                "UPDATE stream SET next_seq = ?, head = ?, sealed_row = ?, due_n = due_n + ?,"
+                "UPDATE stream SET next_seq = ?, head = ?, sealed = sealed + ?, due_n = due_n + ?,"
                 " due_bytes = due_bytes + ?, lost = lost + ? WHERE id = ?",
                 (
-                    next_seq, head, sealed_row, len(built) if due else 0, size if due else 0,
+                    next_seq, head, made_of, len(built) if due else 0, size if due else 0,
                     sum(row.count for row in damaged), stream.id,
                 ),
             )  # fmt: skip
@@ -279,7 +286,7 @@ class Sealer:
             for row in rows:
                 if stream.rows and stream.rows[0].id == row.id:
                     stream.rows.popleft()
-            stream.sealed_row = sealed_row
+            stream.waiting -= taken
             stream.next_seq += len(built)
             stream.continues = None if built else stream.continues
             stream.is_fresh = stream.is_fresh and not built
@@ -343,9 +350,3 @@ def _remember_unsynced(
         " DO UPDATE SET to_seq = excluded.to_seq",
         (stream.id, boot, base_us, seq, seq),
     )
-
-
-def continues_of(stream: Stream, reason: str) -> bytes:
-    """What a stream that follows `stream` says of it, as msgpack."""
-    seq = max(0, stream.next_seq - 1)
-    return msgspec.msgpack.encode([stream.id, seq, stream.head, reason])

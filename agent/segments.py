@@ -26,14 +26,14 @@ def insert_segment(
         "INSERT INTO chain VALUES(?, ?, ?, ?, ?, NULL)",
         (header.stream, header.seq, segment.id, signed, segment.signature),
     )
-    connection.execute(
-        "INSERT INTO body(stream, seq, state, size, n, digest, at, data)"
-        " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+    row = connection.execute(
+        "INSERT INTO body(stream, seq, state, size, n, digest, at) VALUES(?, ?, ?, ?, ?, ?, ?)",
         (
             header.stream, header.seq, int(state), len(segment.raw), header.count,
-            digest_of(segment.raw), at_us, segment.raw,
+            digest_of(segment.raw), at_us,
         ),
-    )  # fmt: skip
+    ).lastrowid  # fmt: skip
+    connection.execute("INSERT INTO content VALUES(?, ?)", (row, segment.raw))
 
 
 def head_bytes(connection: sqlite3.Connection, stream: bytes, seq: int) -> bytes | None:

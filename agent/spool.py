@@ -7,7 +7,7 @@ else lets go of a body: a verdict without a proven leaf changes nothing here (pr
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,17 +21,22 @@ from protocol.checkpoint import Checkpoint
 from protocol.leaf import State
 from protocol.messages import (
     EvidenceItem,
+    Fork,
     HeaderItem,
     Item,
     Later,
+    Missing,
     ObjectItem,
+    Overlap,
+    Refused,
     SegmentItem,
+    UnknownResource,
 )
 from protocol.sync import HubIdentity, ItemResult, Outcome
 
 ITEM_OVERHEAD_BYTES: Final = 16  # of one item in a batch
 BATCH_OVERHEAD_BYTES: Final = 1_024
-ORDER_SLACK: Final = 64  # header-only items looked at beside the bodies
+ORDER_SLACK: Final = 512  # header-only items looked at beside the bodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class SpoolStats:
     oldest_due_us: int | None  # wall time at which the oldest waiting segment was sealed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Received:
     """What an outcome left to be done after its receipts were recorded."""
 
@@ -75,7 +80,6 @@ class Received:
     refused: list[tuple[Ref, ItemResult]]
     forked: list[tuple[Ref, ItemResult]]
     missing: list[tuple[Ref, ItemResult]]
-    damaged: list[Ref]
 
 
 class Spool:
@@ -83,11 +87,12 @@ class Spool:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self.wake = asyncio.Event()  # set when there may be something to send
-        self.damaged: list[Ref] = []  # bodies whose bytes changed on disk, found while reading
         self.checkpoint: Checkpoint | None = None
         self.backed_up_to = 0
         self.last_receipt_us: int | None = None  # wall time
         self.on_receipt: Callable[[Sequence[tuple[bytes, int]]], None] = lambda _accepted: None
+        self.damage: Callable[[Sequence[Ref]], Awaitable[None]] = _no_damage
+        self.follow: Callable[[Received, Outcome], Awaitable[None]] = _nothing_else
         self._database = database
         self._clock = clock
         self._evidence: list[EvidenceItem] = []
@@ -114,11 +119,24 @@ class Spool:
 
         items, damaged = await self._database.read(work)
         if damaged:
-            self.damaged += damaged
+            self._evidence = evidence
+            await self.damage(damaged)
+            return await self.next_items(bytes_max, items_max)
         return found + items
 
-    async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> Received:
-        """Record everything that a verified outcome proves, in one transaction `receipt`."""
+    async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> int:
+        """Record what a verified outcome proves, then do what its other verdicts ask for.
+
+        Returns how many items were accepted. Raises UnavailableError on a full disk: the answer
+        is lost, the same items are sent again, and the hub answers the same.
+        """
+        received = await self.record(outcome, items)
+        await self.follow(received, outcome)
+        self.wake.set()
+        return received.accepted
+
+    async def record(self, outcome: Outcome, items: Sequence[SpoolItem]) -> Received:
+        """Move everything that an outcome proves, in one transaction `receipt`."""
         results = list(zip((item.ref for item in items), outcome.items, strict=False))
         accepted = [(ref, result) for ref, result in results if result.accepted]
         received = _sorted(results, len(accepted))
@@ -166,7 +184,7 @@ class Spool:
             ).fetchone()
             objects = connection.execute("SELECT count(*) FROM outbox WHERE state = 0").fetchone()
             oldest = connection.execute(
-                "SELECT at FROM body WHERE state = 0 ORDER BY id LIMIT 1"
+                "SELECT at FROM body WHERE state = 2 ORDER BY id LIMIT 1"
             ).fetchone()
             return SpoolStats(
                 due=totals[0],
@@ -185,6 +203,14 @@ class Spool:
         if not isinstance(raw, bytes):
             return None
         return msgspec.msgpack.decode(raw, type=HubIdentity)
+
+
+async def _nothing_else(_received: Received, _outcome: Outcome) -> None:
+    """What a spool without a core does with verdicts that are no receipts."""
+
+
+async def _no_damage(_refs: Sequence[Ref]) -> None:
+    """What a spool without a core does with damaged bodies: it passes over them."""
 
 
 @dataclass(slots=True)
@@ -220,20 +246,18 @@ def _objects(connection: sqlite3.Connection, room: _Room) -> list[SpoolItem]:
 def _headers(connection: sqlite3.Connection) -> list[tuple[int, SpoolItem]]:
     """Header-only items by the row of their body, so that they keep their place in the chain."""
     rows = connection.execute(
-        "SELECT o.id, o.object, o.data, b.id, b.stream, b.seq, b.n FROM outbox o"
-        " LEFT JOIN body b ON b.id = o.body"
-        " WHERE o.state = 0 AND o.body IS NOT NULL ORDER BY o.body LIMIT ?",
+        "SELECT id, object, data, body, stream, seq FROM outbox"
+        " WHERE state = 0 AND body IS NOT NULL ORDER BY body, seq LIMIT ?",
         (ORDER_SLACK,),
     ).fetchall()
     return [
         (
-            body or 0,
+            body,
             SpoolItem(
-                Ref("header", row, stream or b"", -1 if seq is None else seq, body=body or 0),
-                HeaderItem(data, bytes(reason).decode()),
+                Ref("header", row, stream, seq, body=body), HeaderItem(data, reason.decode())
             ),
         )
-        for row, reason, data, body, stream, seq, _ in rows
+        for row, reason, data, body, stream, seq in rows
     ]
 
 
@@ -247,7 +271,8 @@ def _bodies(
     damaged: list[Ref] = []
     broken: set[bytes] = set(waiting)  # streams of which nothing more goes into this batch
     cursor = connection.execute(
-        "SELECT id, stream, seq, size, n, digest, data FROM body WHERE state = 0 ORDER BY id"
+        "SELECT b.id, b.stream, b.seq, b.size, b.n, b.digest, c.data FROM body b"
+        " LEFT JOIN content c ON c.id = b.id WHERE b.state = 2 ORDER BY b.id"
     )
     at = 0
     for row_id, stream, seq, size, records, digest, data in cursor:
@@ -258,7 +283,7 @@ def _bodies(
         if stream in broken:
             continue
         ref = Ref("body", row_id, stream, seq, size, records)
-        if digest_of(data) != digest:
+        if data is None or digest_of(data) != digest:
             damaged.append(ref)
             broken.add(stream)
             continue
@@ -273,14 +298,10 @@ def _bodies(
 
 
 def _sorted(results: Sequence[tuple[Ref, ItemResult]], accepted: int) -> Received:
-    from protocol.messages import Fork, Missing, Overlap, Refused, UnknownResource
-
     def of(*kinds: type) -> list[tuple[Ref, ItemResult]]:
         return [(ref, result) for ref, result in results if isinstance(result.verdict, kinds)]
 
-    return Received(
-        accepted, of(Refused), of(Fork, Overlap), of(Missing, UnknownResource), []
-    )
+    return Received(accepted, of(Refused), of(Fork, Overlap), of(Missing, UnknownResource))
 
 
 def _record(

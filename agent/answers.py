@@ -1,0 +1,315 @@
+"""What verdicts other than receipts lead to: refused, missing, fork, overlap, a new generation.
+
+Nothing here deletes a body. A body that the hub refuses for good, or that is damaged on this disk,
+becomes `bad` and a header-only item keeps the chain going; the bytes stay. What is temporary waits.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from agent.database import Database
+from agent.forks import Forks
+from agent.ports import Identity, Randomness
+from agent.register import NONCE_BYTES, queue_object
+from agent.resources import Bound
+from agent.schema import BodyState, OutboxState, StreamState
+from agent.segments import head_bytes
+from agent.spool import Received, Ref, Spool
+from protocol.errors import Code
+from protocol.evidence import Shown
+from protocol.ids import ResourceId, StreamId
+from protocol.messages import EvidenceItem, Fork, Missing, Overlap, Refused, UnknownResource
+from protocol.notes import Gap, make_gap
+from protocol.sync import ItemResult, Outcome
+
+_LOG: Final = logging.getLogger(__name__)
+
+HOLD_S: Final = 60.0  # a stream whose verdict may change by itself
+HOLD_UNPROVEN_S: Final = 3600.0  # fork without evidence, again and again
+MISSING_MAX: Final = 1_000  # segments looked at for one `missing`
+
+#: Refusals that are about the moment or the agent, not about the item: the item waits.
+PASSING: Final = frozenset(
+    {
+        Code.OWNER_UNCONFIRMED,
+        Code.AGENT_WAITING,
+        Code.AGENT_SUSPENDED,
+        Code.CLONE_SUSPECTED,
+        Code.UNKNOWN_AGENT,
+        Code.UNKNOWN_RESOURCE,
+        Code.STREAM_UNKNOWN,
+        Code.GAP,
+        Code.INTERNAL,
+    }
+)
+
+Alarm = Callable[[str, Mapping[str, object]], None]
+
+
+class Answers:
+    """Follows up the verdicts of one answer, after its receipts were recorded."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        spool: Spool,
+        forks: Forks,
+        bounds: Mapping[str, Bound],
+        identity: Identity,
+        random: Randomness,
+    ) -> None:
+        self.identity = identity
+        self.alarm: Alarm = lambda _key, _fields: None
+        self._database = database
+        self._spool = spool
+        self._forks = forks
+        self._bounds = bounds
+        self._random = random
+        self._pages: dict[bytes, list[Shown]] = {}  # evidence so far, by stream
+        self._unproven: dict[ResourceId, int] = {}  # forks without evidence in a row
+
+    async def follow(self, received: Received, outcome: Outcome) -> None:
+        """Do what the verdicts ask for. Raises UnavailableError on a full disk."""
+        if outcome.new_generation:
+            await self.resend()
+        forked: set[bytes] = set()
+        for ref, result in received.forked:
+            if ref.stream not in forked:
+                forked.add(ref.stream)
+                await self._fork(ref, result)
+        for ref, result in received.refused:
+            if ref.stream not in forked:
+                await self._refused(ref, result)
+        for ref, result in received.missing:
+            if ref.stream not in forked:
+                forked.add(ref.stream)
+                await self._missing(ref, result)
+
+    async def damaged(self, refs: Sequence[Ref]) -> None:
+        """Bodies whose bytes changed on this disk: header-only, declared, and the stream goes on."""
+        for ref in refs:
+            await self._refuse(ref, "damaged", is_damaged=True)
+
+    # --- refused ------------------------------------------------------------------------------------
+
+    async def _refused(self, ref: Ref, result: ItemResult) -> None:
+        verdict = result.verdict
+        if not isinstance(verdict, Refused):
+            return
+        code = Code.from_key(verdict.code)
+        if code in PASSING or code.http_status >= 500:
+            self._spool.hold(ref.stream, HOLD_S)
+            return
+        self.alarm("item-refused", {"kind": ref.kind, "code": verdict.code, "seq": ref.seq})
+        if ref.kind == "body":
+            await self._refuse(ref, verdict.code, is_damaged=False)
+            return
+        await self._database.write("refuse", lambda c: _set_outbox(c, ref.row))
+        bound = self._bound_of(ref.stream)
+        if ref.kind == "header" and bound is not None:
+            # Not even the header is taken: the chain of this stream is over.
+            await self._forks.succeed(bound, covered=(), reason=f"refused {verdict.code}")
+
+    async def _refuse(self, ref: Ref, reason: str, *, is_damaged: bool) -> None:
+        """Body to `bad`, header-only item into its place; a damaged body is declared as lost."""
+        bound = self._bound_of(ref.stream)
+
+        def work(connection: sqlite3.Connection) -> bool:
+            head = head_bytes(connection, ref.stream, ref.seq)
+            changed = connection.execute(
+                "UPDATE body SET state = ? WHERE id = ? AND state IN (?, ?)",
+                (int(BodyState.BAD), ref.row, int(BodyState.DUE), int(BodyState.HELD)),
+            ).rowcount
+            if not changed:
+                return True
+            connection.execute(
+                "UPDATE stream SET due_n = due_n - 1, due_bytes = due_bytes - ?, lost = lost + ?"
+                " WHERE id = ?",
+                (ref.size, ref.records if is_damaged else 0, ref.stream),
+            )
+            if is_damaged and bound is not None:
+                self._note(connection, bound, ref, "body damaged")
+            if head is None:
+                return False
+            _queue_header(connection, ref.stream, ref.seq, head, body=ref.row, reason=reason)
+            return True
+
+        def then(_: bool) -> None:
+            if is_damaged and bound is not None:
+                bound.counters.lost += ref.records
+
+        has_head = await self._database.write("refuse", work, then=then)
+        if is_damaged:
+            self.alarm("body-damaged", {"seq": ref.seq})
+        if not has_head and bound is not None:
+            await self._forks.succeed(bound, covered=(), reason="chain damaged")
+
+    def _note(
+        self, connection: sqlite3.Connection, bound: Bound, ref: Ref, reason: str
+    ) -> None:
+        note = Gap(
+            resource=bound.id,
+            stream=StreamId(ref.stream),
+            unit="seq",
+            first=ref.seq,
+            last=ref.seq,
+            count=ref.records,
+            reason=reason,
+            nonce=self._random(NONCE_BYTES),
+        )
+        queue_object(connection, make_gap(note, self.identity.signing))
+
+    # --- fork and overlap ---------------------------------------------------------------------------
+
+    async def _fork(self, ref: Ref, result: ItemResult) -> None:
+        verdict = result.verdict
+        bound = self._bound_of(ref.stream)
+        if bound is None or bound.stream is None or not isinstance(verdict, Fork | Overlap):
+            return
+        pages = self._pages.setdefault(ref.stream, [])
+        pages += result.evidence
+        if result.more and result.evidence:
+            bound.stream.state = StreamState.WAITING
+            last = result.evidence[-1].header
+            self._spool.hold(ref.stream, HOLD_S)
+            self._spool.ask(
+                EvidenceItem(resource=bound.id, stream=bound.stream.id, after=last.seq)
+            )
+            return
+        covered = self._pages.pop(ref.stream)
+        reason = "fork" if isinstance(verdict, Fork) else "overlap"
+        if covered:
+            self._unproven.pop(bound.id, None)
+        else:
+            tries = self._unproven[bound.id] = self._unproven.get(bound.id, 0) + 1
+            self.alarm("fork-unproven", {"resource": bound.local, "tries": tries})
+            if tries > 1:
+                # A second new stream would not help: nothing is dropped, the technician is called.
+                self._spool.hold(ref.stream, HOLD_UNPROVEN_S)
+                return
+        bound.stream.state = StreamState.LIVE
+        await self._forks.succeed(bound, covered=covered, reason=reason)
+        self.alarm("fork", {"resource": bound.local, "headers": len(covered)})
+
+    # --- missing ------------------------------------------------------------------------------------
+
+    async def _missing(self, ref: Ref, result: ItemResult) -> None:
+        bound = self._bound_of(ref.stream)
+        if isinstance(result.verdict, UnknownResource):
+            if bound is not None:
+                await self._database.write("resend", lambda c: _again(c, bound.id))
+            self._spool.hold(ref.stream, 1.0)
+            return
+        if not isinstance(result.verdict, Missing) or ref.kind == "evidence":
+            return
+        have = result.verdict.have
+        start = 0 if have is None else have + 1
+
+        def work(connection: sqlite3.Connection) -> bool:
+            return _fill(connection, ref.stream, start, ref.seq)
+
+        if not await self._database.write("resend", work) and bound is not None:
+            await self._forks.succeed(bound, covered=(), reason="hub lost the chain")
+
+    async def resend(self) -> None:
+        """The hub was restored from a backup: everything that is still held is sent again."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE outbox SET state = ?, leaf = NULL WHERE state = ? AND kind != 'schema'",
+                (int(OutboxState.DUE), int(OutboxState.SENT)),
+            )
+            connection.execute(
+                "UPDATE stream SET due_n = due_n + grace_n, due_bytes = due_bytes + grace_bytes,"
+                " grace_n = 0, grace_bytes = 0, accepted = accepted - coalesce((SELECT sum(b.n)"
+                " FROM body b WHERE b.stream = stream.id AND b.state = ?), 0)",
+                (int(BodyState.GRACE),),
+            )
+            connection.execute(
+                "UPDATE body SET state = ? WHERE state = ?",
+                (int(BodyState.DUE), int(BodyState.GRACE)),
+            )
+
+        await self._database.write("resend", work)
+        self.alarm("hub-restored", {})
+
+    def _bound_of(self, stream: bytes) -> Bound | None:
+        for bound in self._bounds.values():
+            if bound.stream is not None and bound.stream.id == stream:
+                return bound
+        return None
+
+
+def _set_outbox(connection: sqlite3.Connection, row: int) -> None:
+    connection.execute(
+        "UPDATE outbox SET state = ? WHERE id = ?", (int(OutboxState.REFUSED), row)
+    )
+
+
+def _again(connection: sqlite3.Connection, resource: bytes) -> None:
+    """Queue the registration in force once more, unless it is queued already."""
+    row = connection.execute(
+        "SELECT entry, data FROM resource WHERE id = ?", (resource,)
+    ).fetchone()
+    if row is None:
+        return
+    queued = connection.execute(
+        "UPDATE outbox SET state = ? WHERE object = ? AND state IN (?, ?)",
+        (int(OutboxState.DUE), row[0], int(OutboxState.DUE), int(OutboxState.SENT)),
+    ).rowcount
+    if not queued:
+        connection.execute(
+            "INSERT INTO outbox(kind, state, object, data) VALUES('registration', ?, ?, ?)",
+            (int(OutboxState.DUE), row[0], row[1]),
+        )
+
+
+def _fill(connection: sqlite3.Connection, stream: bytes, start: int, stop: int) -> bool:
+    """Make segments start..stop-1 due again; header-only where the body went. False: a hole."""
+    for seq in range(start, min(stop, start + MISSING_MAX)):
+        body = connection.execute(
+            "SELECT id, state, size, n FROM body WHERE stream = ? AND seq = ?", (stream, seq)
+        ).fetchone()
+        if body is not None and body[1] == BodyState.GRACE:
+            connection.execute(
+                "UPDATE body SET state = ? WHERE id = ?", (int(BodyState.DUE), body[0])
+            )
+            connection.execute(
+                "UPDATE stream SET due_n = due_n + 1, due_bytes = due_bytes + ?,"
+                " grace_n = grace_n - 1, grace_bytes = grace_bytes - ?, accepted = accepted - ?"
+                " WHERE id = ?",
+                (body[2], body[2], body[3], stream),
+            )
+        elif body is None or body[1] == BodyState.BAD:
+            if not _header_again(connection, stream, seq, body[0] if body else None):
+                return False
+    return True
+
+
+def _header_again(
+    connection: sqlite3.Connection, stream: bytes, seq: int, body: int | None
+) -> bool:
+    head = head_bytes(connection, stream, seq)
+    if head is None:
+        return False
+    queued = connection.execute(
+        "SELECT 1 FROM outbox WHERE kind = 'header' AND stream = ? AND seq = ? AND state = ?",
+        (stream, seq, int(OutboxState.DUE)),
+    ).fetchone()
+    if queued is None:
+        # Row 0 of a body that is gone: before all that are there.
+        _queue_header(connection, stream, seq, head, body=body or 0, reason="evicted")
+    return True
+
+
+def _queue_header(
+    connection: sqlite3.Connection, stream: bytes, seq: int, head: bytes, *, body: int, reason: str
+) -> None:
+    connection.execute(
+        "INSERT INTO outbox(kind, state, object, body, stream, seq, data)"
+        " VALUES('header', ?, ?, ?, ?, ?, ?)",
+        (int(OutboxState.DUE), reason.encode(), body, stream, seq, head),
+    )

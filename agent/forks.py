@@ -1,0 +1,283 @@
+"""A stream that cannot go on: fork after an image restore, overlap, a chain that the hub lost.
+
+In one transaction the journal rows and bodies that the hub's evidence covers go out, what is left of
+unaccepted segments comes back into the journal under its old row numbers, the newest `resume` is
+taken back, and a new stream begins that names what it continues. Covered is only what a header says
+that carries our own signature, state 1 and a proven path: `protocol.sync` verified all of it, and
+without evidence nothing is dropped (edge-storage.md §4).
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from agent.building import open_resume
+from agent.groups import open_body
+from agent.lane import Lane
+from agent.ports import Identity, Randomness
+from agent.register import NONCE_BYTES, queue_object
+from agent.resources import Bound, JournalRow, Stream
+from agent.rows import consecutive, numbers_of, open_row, put_row, uncovered
+from agent.schema import BodyState, StreamState
+from protocol.chain import RowRange
+from protocol.errors import ShanmenError
+from protocol.evidence import Shown
+from protocol.ids import StreamId
+from protocol.leaf import State
+from protocol.notes import Gap, make_gap
+from protocol.records import Columns, load_columns
+from protocol.segment import Segment, open_segment, parse
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Result:
+    stream: Stream
+    dropped: int = 0  # records that the hub has
+    returned: int = 0  # records back in the journal
+    lost: int = 0
+    watermarks: dict[tuple[str, str], bytes] = field(default_factory=dict)
+
+
+class Forks:
+    """Ends streams and begins the ones that follow them."""
+
+    def __init__(self, lane: Lane, identity: Identity, random: Randomness) -> None:
+        self.identity = identity
+        self.on_resumed: Callable[[frozenset[str]], None] = lambda _drivers: None
+        self._lane = lane
+        self._random = random
+
+    async def succeed(self, bound: Bound, *, covered: Sequence[Shown], reason: str) -> None:
+        """End the live stream of a resource; what the hub lacks goes on in a new one.
+
+        reason: stands in `continues`, e.g. "fork". Drivers whose watermark was taken back are named
+        to `on_resumed`, because an instance in use trusts what it has already yielded.
+        """
+        lane = self._lane
+        async with lane.sealer.gate, lane.journal.gate:
+            old = bound.stream
+            if old is None:
+                return
+            ranges = [
+                row for one in covered if one.state is State.BODY for row in one.header.rows
+            ]
+
+            def work(connection: sqlite3.Connection) -> _Result:
+                return self._write(connection, bound, old, covered, ranges, reason)
+
+            def then(result: _Result) -> None:
+                bound.stream = result.stream
+                bound.counters.lost += result.lost
+                lane.epochs.close(bound)
+                lane.journal.watermarks.update(result.watermarks)
+
+            result = await lane.database.write("fork", work, then=then)
+        _LOG.warning(
+            "stream ended",
+            extra={
+                "resource": bound.local,
+                "reason": reason,
+                "dropped": result.dropped,
+                "returned": result.returned,
+                "lost": result.lost,
+            },
+        )
+        if result.watermarks:
+            self.on_resumed(frozenset(driver for driver, _ in result.watermarks))
+        lane.journal.grew.set()
+
+    # --- on the database's thread ------------------------------------------------------------------
+
+    def _write(
+        self,
+        connection: sqlite3.Connection,
+        bound: Bound,
+        old: Stream,
+        covered: Sequence[Shown],
+        ranges: Sequence[RowRange],
+        reason: str,
+    ) -> _Result:
+        new = self._lane.register.new_stream()
+        new.next_row = old.next_row
+        new.continues = msgspec.msgpack.encode(
+            [old.id, max(0, old.next_seq - 1), old.head, reason[:200]]
+        )
+        self._lane.register.insert_stream(connection, bound, new)
+        result = _Result(new)
+        rows: list[JournalRow] = []
+        for row in old.rows:
+            rows += self._journal_row(connection, new.id, row, ranges, result)
+        rows += self._bodies(connection, bound, old, new.id, ranges, result)
+        new.rows.extend(sorted(rows, key=lambda row: (row.first_row, row.id)))
+        new.waiting = sum(row.count for row in rows)
+        new.oldest_us = new.rows[0].boot_us if new.rows else None
+        connection.execute(
+            "UPDATE stream SET state = ?, due_n = 0, due_bytes = 0, sealed = sealed - ?,"
+            " lost = lost + ? WHERE id = ?",
+            (int(StreamState.ENDED), result.returned, result.lost, old.id),
+        )
+        connection.execute(
+            "UPDATE epoch_key SET open = 0 WHERE resource = ? AND open = 1", (bound.id,)
+        )
+        self._take_back(connection, covered, result)
+        return result
+
+    def _journal_row(
+        self,
+        connection: sqlite3.Connection,
+        stream: StreamId,
+        row: JournalRow,
+        ranges: Sequence[RowRange],
+        result: _Result,
+    ) -> list[JournalRow]:
+        """A row that waits: stays as it is, goes, or leaves a part of itself."""
+        own: RowRange = (row.run, row.first_row, row.first_row + row.count - 1)
+        left = uncovered([own], ranges)
+        if len(left) == row.count:
+            return [row]
+        connection_gone = row.count - len(left)
+        result.dropped += connection_gone
+        plain = open_row(connection, self._lane.runs, row) if left else None
+        connection.execute("DELETE FROM journal WHERE id = ?", (row.id,))
+        if not left:
+            return []
+        if plain is None:
+            result.lost += len(left)
+            return []
+        columns = load_columns(open_body(plain)[0])
+        return self._put(connection, stream, row, [own], columns, left)
+
+    def _bodies(
+        self,
+        connection: sqlite3.Connection,
+        bound: Bound,
+        old: Stream,
+        stream: StreamId,
+        ranges: Sequence[RowRange],
+        result: _Result,
+    ) -> list[JournalRow]:
+        """Segments without a receipt: what the hub lacks of them goes back into the journal."""
+        found = connection.execute(
+            "SELECT b.id, b.seq, b.n, c.data FROM body b LEFT JOIN content c ON c.id = b.id"
+            " WHERE b.stream = ? AND b.state IN (?, ?) ORDER BY b.seq",
+            (old.id, int(BodyState.DUE), int(BodyState.HELD)),
+        ).fetchall()
+        rows: list[JournalRow] = []
+        for body, seq, count, raw in found:
+            opened = self._open(connection, bound, raw)
+            if opened is None:
+                self._give_up(connection, bound, old, body, seq, count)
+                result.lost += count
+                continue
+            segment, columns = opened
+            left = uncovered(segment.header.rows, ranges)
+            result.dropped += count - len(left)
+            result.returned += len(left)
+            if left:
+                like = self._like(segment, columns)
+                rows += self._put(connection, stream, like, segment.header.rows, columns, left)
+            connection.execute("DELETE FROM body WHERE id = ?", (body,))
+            connection.execute("DELETE FROM content WHERE id = ?", (body,))
+            connection.execute("DELETE FROM chain WHERE stream = ? AND seq = ?", (old.id, seq))
+        return rows
+
+    def _open(
+        self, connection: sqlite3.Connection, bound: Bound, raw: bytes | None
+    ) -> tuple[Segment, Columns] | None:
+        try:
+            segment = parse(raw or b"").verify(self.identity.signing.public)
+            keys = None
+            if bound.is_sealed:
+                keys = self._lane.epochs.keys_of(connection, bound.id, segment.header.epoch)
+            return segment, open_segment(segment, keys)
+        except ShanmenError:
+            return None
+
+    def _put(
+        self,
+        connection: sqlite3.Connection,
+        stream: StreamId,
+        like: JournalRow,
+        ranges: Sequence[RowRange],
+        columns: Columns,
+        left: Sequence[int],
+    ) -> list[JournalRow]:
+        numbers = numbers_of(ranges)
+        kept = columns.keep(left)
+        return [
+            put_row(
+                connection,
+                self._lane.runs,
+                self._random,
+                like=like,
+                stream=stream,
+                run=run,
+                first_row=first,
+                columns=kept.slice(position, position + count),
+            )
+            for run, first, position, count in consecutive([numbers[at] for at in left])
+        ]
+
+    def _like(self, segment: Segment, columns: Columns) -> JournalRow:
+        """Times of a row that was sealed before: its clock is what its header said."""
+        run, first, _ = segment.header.rows[0]
+        clock = segment.header.clock
+        wall_us = columns.gateway_time[0]
+        return JournalRow(
+            0, segment.header.stream, run, first, columns.count, 0, wall_us, int(clock.source), False
+        )
+
+    def _give_up(
+        self,
+        connection: sqlite3.Connection,
+        bound: Bound,
+        old: Stream,
+        body: int,
+        seq: int,
+        count: int,
+    ) -> None:
+        connection.execute(
+            "UPDATE body SET state = ? WHERE id = ?", (int(BodyState.BAD), body)
+        )
+        note = Gap(
+            resource=bound.id,
+            stream=old.id,
+            unit="seq",
+            first=seq,
+            last=seq,
+            count=count,
+            reason="segment of an ended stream could not be opened",
+            nonce=self._random(NONCE_BYTES),
+        )
+        queue_object(connection, make_gap(note, self.identity.signing))
+
+    def _take_back(
+        self, connection: sqlite3.Connection, covered: Sequence[Shown], result: _Result
+    ) -> None:
+        """The newest `resume` of the evidence: what the driver had read when the hub got it."""
+        for one in sorted(covered, key=lambda shown: shown.header.seq, reverse=True):
+            sealed = one.header.resume
+            if sealed is None:
+                continue
+            try:
+                found = open_resume(sealed, one.header.stream, one.header.seq, self.identity)
+            except (ShanmenError, msgspec.MsgspecError, IndexError):
+                continue
+            root = self._lane.register.root
+            for driver, source, value in found:
+                if not (isinstance(driver, str) and isinstance(source, str)):
+                    continue
+                place = b"watermark" + driver.encode() + b"\0" + source.encode()
+                data = bytes(value) if isinstance(value, bytes) else b""
+                connection.execute(
+                    "INSERT OR REPLACE INTO watermark VALUES(?, ?, ?)",
+                    (driver, source.encode(), root.wrap(place, data)),
+                )
+                result.watermarks[driver, source] = data
+            return
