@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 
 from hub.store import rows
 from hub.store.engine import Tx
-from hub.store.tables import audit
+from hub.store.tables import audit, words
 
 _FIRST: Final = b"\x00" * 32
 
@@ -52,10 +52,10 @@ def record(
     row = {
         "n": n,
         "at_us": now_us,
-        "who": by.who,
-        "source": by.source,
+        "who": words(by.who),
+        "source": words(by.source),
         "action": action,
-        "subject": subject,
+        "subject": words(subject),
         "before": _text(before),
         "after": _text(after),
     }
@@ -82,7 +82,7 @@ def verify(tx: Tx) -> int | None:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return "" if value is None else words(json.dumps(value, ensure_ascii=False, sort_keys=True))
 
 
 def _link(previous: bytes, row: dict[str, object]) -> bytes:

@@ -44,7 +44,7 @@ def insert_all(tx: Tx, nonces: Collection[RequestNonce], now_us: int) -> None:
 
 def take(tx: Tx, one: RequestNonce, now_us: int) -> bool:
     """Use one up in the transaction of what it asks for; False if it was used before."""
-    if used(tx, [one]):
+    if (one.key, one.nonce) in used(tx, [one]):
         return False
     insert_all(tx, [one], now_us)
     return True

@@ -5,7 +5,7 @@ stand for rows of `stream` and `resource` inside the tables that grow with traff
 segment's row is kept for ever. `raw` columns hold received bytes untouched: they are what was signed.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -19,7 +19,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    Text,
     UniqueConstraint,
 )
 from sqlalchemy.types import TypeDecorator
@@ -46,15 +45,33 @@ class Bytes(LargeBinary):
         """Both drivers give bytes."""
 
 
+def words(text: str) -> str:
+    """The text as both engines keep it: PostgreSQL has no NUL, and neither takes lone surrogates."""
+    if "\x00" in text or not text.isascii():
+        text = text.replace("\x00", "\ufffd").encode(errors="replace").decode()
+    return text
+
+
+class Words(TypeDecorator[str]):
+    """Text that strangers wrote."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """See `words`."""
+        return None if value is None else words(value)
+
+
 #: Autoincrementing key that is SQLite's rowid and PostgreSQL's bigserial.
 Serial = BigInteger().with_variant(Integer, "sqlite")
 
 site = Table(
     "site",
     metadata,
-    Column("id", String(64), primary_key=True),  # the operator's short name, e.g. "xihu-east"
-    Column("name", Text, nullable=False),
-    Column("region", String(12), nullable=False),  # GB/T 2260 code
+    Column("id", Words(64), primary_key=True),  # the operator's short name, e.g. "xihu-east"
+    Column("name", Words, nullable=False),
+    Column("region", Words(12), nullable=False),  # GB/T 2260 code
     Column("owner", Bytes),  # principal id, or none yet
     Column("created_us", BigInteger, nullable=False),
 )
@@ -64,7 +81,7 @@ principal = Table(
     metadata,
     Column("id", Bytes, primary_key=True),
     Column("kind", String(16), nullable=False),  # owner, agent, hub …
-    Column("name", Text, nullable=False, default=""),
+    Column("name", Words, nullable=False, default=""),
     Column("signing", Bytes, nullable=False),  # public keys
     Column("sealing", Bytes, nullable=False),
     Column("version", Integer, nullable=False),
@@ -86,14 +103,14 @@ agent = Table(
     "agent",
     metadata,
     Column("id", Bytes, primary_key=True),
-    Column("site", String(64), ForeignKey("site.id"), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("software", Text, nullable=False),
+    Column("site", Words(64), ForeignKey("site.id"), nullable=False),
+    Column("name", Words, nullable=False),
+    Column("software", Words, nullable=False),
     Column("signing", Bytes, nullable=False),
     Column("sealing", Bytes, nullable=False),
     Column("owner", Bytes),  # as pinned at the gateway, or none
     Column("state", String(16), nullable=False),  # domain.agents.AgentState
-    Column("reason", Text, nullable=False, default=""),  # why suspended
+    Column("reason", Words, nullable=False, default=""),  # why suspended
     Column("enrolment", Bytes, nullable=False),  # object id of its enrolment
     Column("created_us", BigInteger, nullable=False),
     Column("seen_us", BigInteger, nullable=False, default=0),
@@ -107,7 +124,7 @@ token = Table(
     Column("id", Bytes, primary_key=True),
     Column("public", Bytes, nullable=False),  # the secret is never stored
     Column("kind", String(8), nullable=False),  # site, owner
-    Column("site", String(64), ForeignKey("site.id")),
+    Column("site", Words(64), ForeignKey("site.id")),
     Column("state", String(8), nullable=False),  # new, used, void
     Column("expires_us", BigInteger, nullable=False),
     Column("request", Bytes),  # object id that used it
@@ -120,7 +137,7 @@ read_token = Table(
     metadata,
     Column("id", Serial, primary_key=True, autoincrement=True),
     Column("hash", Bytes, nullable=False, unique=True),
-    Column("name", Text, nullable=False),
+    Column("name", Words, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("revoked_us", BigInteger),
 )
@@ -131,17 +148,17 @@ resource = Table(
     Column("n", Serial, primary_key=True, autoincrement=True),
     Column("id", Bytes, nullable=False, unique=True),
     Column("agent", Bytes, ForeignKey("agent.id"), nullable=False),
-    Column("site", String(64), ForeignKey("site.id"), nullable=False),
+    Column("site", Words(64), ForeignKey("site.id"), nullable=False),
     Column("entry", Bytes, nullable=False),  # object id of the entry in force
     Column("kind", String(16), nullable=False),  # registration, description
     Column("version", Integer, nullable=False),
     Column("grade", Integer, nullable=False),
     Column("owner", Bytes),
-    Column("pack", String(64), nullable=False),
+    Column("pack", Words(128), nullable=False),
     Column("data_kind", String(16), nullable=False),
-    Column("name_zh", Text, nullable=False),
-    Column("name_en", Text, nullable=False),
-    Column("region", String(12), nullable=False),
+    Column("name_zh", Words, nullable=False),
+    Column("name_en", Words, nullable=False),
+    Column("region", Words(12), nullable=False),
     Column("code", String(40), nullable=False),  # catalog code, given by the hub
     Column("created_us", BigInteger, nullable=False),
     Column("changed_us", BigInteger, nullable=False),
@@ -258,7 +275,7 @@ ledger = Table(
     "ledger",
     metadata,
     Column("generation", Integer, primary_key=True, autoincrement=False),
-    Column("origin", Text, nullable=False),
+    Column("origin", Words, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("frontier", Bytes, nullable=False),  # hashes of the complete subtrees, largest first
     Column("changes", BigInteger, nullable=False),  # counter of segment.change
@@ -298,12 +315,12 @@ audit = Table(
     metadata,
     Column("n", Serial, primary_key=True, autoincrement=False),
     Column("at_us", BigInteger, nullable=False),
-    Column("who", Text, nullable=False),  # principal id as shown, "operator:<name>", "hub"
-    Column("source", Text, nullable=False),  # network address or "console"
+    Column("who", Words, nullable=False),  # principal id as shown, "operator:<name>", "hub"
+    Column("source", Words, nullable=False),  # network address or "console"
     Column("action", String(32), nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("before", Text, nullable=False),  # JSON, "" where there was nothing
-    Column("after", Text, nullable=False),
+    Column("subject", Words, nullable=False),
+    Column("before", Words, nullable=False),  # JSON, "" where there was nothing
+    Column("after", Words, nullable=False),
     Column("link", Bytes, nullable=False),  # hash over the row and the link before it
 )
 
@@ -311,5 +328,5 @@ meta = Table(
     "meta",
     metadata,
     Column("k", String(32), primary_key=True),
-    Column("v", Text, nullable=False),
+    Column("v", Words, nullable=False),
 )
