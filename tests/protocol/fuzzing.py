@@ -150,7 +150,7 @@ def attack(case: Callable[[random.Random], None]) -> None:
 
     example()
     with bounded_memory():
-        for seed in range(max(100, EXAMPLES // 10)):
+        for seed in range(max(50, EXAMPLES // 40)):
             case(random.Random(seed))
 
 
