@@ -15,7 +15,7 @@ the other rows only. The form of data by type and encoding (lists of integers: `
 | float | decimal | exponent u8 (0…9) ‖ integers (at most 2^53): value = integer / 10^exponent |
 | float | bits | integers: the IEEE 754 bits as signed 64-bit |
 | string, bytes | plain | integers: lengths in bytes ‖ the bytes, one after another (UTF-8) |
-| string, bytes | dict | d u32 ‖ lengths and bytes of d words, as plain ‖ integers: index of each |
+| string, bytes | dict | d u32 ‖ lengths and bytes of d words, as plain ‖ planes of their indices |
 
 The columns that every record has, @event_time @gateway_time @device_time @device @quality, travel
 in group 0. Reading is bounded before it is done: a `Budget` of bytes, taken from what the frame and
@@ -41,7 +41,16 @@ from protocol.limits import (
     DECODED_BYTES_MAX,
     DIRECTORY_BYTES_MAX,
 )
-from protocol.planes import Reader, decode_ints, encode_ints, look_up, pack_bits, unpack_bits
+from protocol.planes import (
+    Reader,
+    decode_ints,
+    encode_ints,
+    look_up,
+    pack_bits,
+    pack_planes,
+    unpack_bits,
+    unpack_planes,
+)
 from protocol.records import Columns, Value
 
 #: The columns of every record, in group 0: three times (µs UTC), device, quality marks.
@@ -185,11 +194,12 @@ def _encode_integers(values: Sequence[int]) -> _Encoded:
 
 
 def _encode_floats(values: Sequence[float]) -> _Encoded:
-    if not all(map(isfinite, values)):
+    if not isfinite(sum(values)) and not all(map(isfinite, values)):
         raise DecodeError(Code.NOT_FINITE, field="float", expected="finite numbers")
     bits = array("d", values).tobytes()
     exponent = _places(values[:8])
-    largest = max(map(abs, values))
+    top, bottom = max(values), min(values)
+    largest = max(-bottom, top)
     while exponent <= _EXPONENT_TRIED_MAX and largest * 10**exponent <= _EXACT_MAX:
         integers = list(map(round, map(mul, values, repeat(10**exponent))))
         exact = array("d", map(truediv, integers, repeat(10**exponent)))
@@ -228,8 +238,16 @@ def _encode_texts(values: Sequence[T], raw: Callable[[T], bytes]) -> _Encoded:
     index = dict(zip(words, range(size), strict=True))
     indices = list(map(index.__getitem__, values))
     texts = list(map(raw, words))
-    total = sum(map(list(map(len, texts)).__getitem__, indices))
-    return "dict", size.to_bytes(4, "big") + _join(texts) + encode_ints(indices), total
+    cells = pack_planes(indices, (size - 1).bit_length())
+    return "dict", size.to_bytes(4, "big") + _join(texts) + cells, _total(texts, indices)
+
+
+def _total(texts: Sequence[bytes], indices: Sequence[int]) -> int:
+    """Bytes of all rows' texts together."""
+    lengths = list(map(len, texts))
+    if min(lengths) == max(lengths):
+        return lengths[0] * len(indices)
+    return sum(map(lengths.__getitem__, indices))
 
 
 def _join(texts: Sequence[bytes]) -> bytes:
@@ -307,9 +325,7 @@ def _decode_dict(reader: Reader, count: int, budget: Budget) -> tuple[list[memor
     if not 1 <= size <= count:
         raise DecodeError(Code.OUT_OF_BOUNDS, field="size", value=size, expected=f"1..{count}")
     words = _decode_plain(reader, size, Budget(budget.left))
-    indices = decode_ints(reader, count)
-    if min(indices) < 0:
-        raise DecodeError(Code.OUT_OF_BOUNDS, field="index", value=min(indices))
+    indices = unpack_planes(reader, count, (size - 1).bit_length())
     budget.spend(sum(look_up(list(map(len, words)), indices)))
     return words, indices
 

@@ -34,6 +34,7 @@ _DELTA_HEAD = Struct(">BBQqq")
 _DICT_HEAD = Struct(">BI")
 # A dictionary must save this much before its second list is worth the reader's time.
 _DICT_BITS_MIN = 512
+_SAMPLE = 256
 
 _LITTLE = sys.byteorder == "little"
 #: For bit k: byte -> "0" or "1" as its bit k is; and back: "0" -> 0, "1" -> 1 << k.
@@ -138,18 +139,27 @@ def encode_ints(values: Sequence[int]) -> bytes:
     if low < INT_MIN or high > INT_MAX:
         wrong = low if low < INT_MIN else high
         raise DecodeError(Code.OUT_OF_BOUNDS, field="int", value=wrong, expected="64 bits, signed")
-    plain = _encode_plain(values, low)
+    plain = _encode_plain(values, low, high)
+    rows = len(values)
+    if len(plain) * 8 <= rows + _DICT_BITS_MIN or _mostly_distinct(values):
+        return plain
     distinct = set(values)
-    count, rows = len(distinct), len(values)
+    count = len(distinct)
     width = (count - 1).bit_length()
     if rows * width + _DICT_BITS_MIN >= len(plain) * 8 or count * 2 > rows:
         return plain
     words = sorted(distinct)
     index = dict(zip(words, range(count), strict=True))
-    table = _encode_plain(words, low)
+    table = _encode_plain(words, low, high)
     cells = pack_planes(list(map(index.__getitem__, values)), width)
     coded = b"".join((_DICT_HEAD.pack(_DICT, count), table, cells))
     return coded if len(coded) * 8 + _DICT_BITS_MIN < len(plain) * 8 else plain
+
+
+def _mostly_distinct(values: Sequence[int]) -> bool:
+    """Whether the first values say that a dictionary is not worth looking for."""
+    sample = values[:_SAMPLE]
+    return len(sample) == _SAMPLE and len(set(sample)) * 16 > _SAMPLE * 15
 
 
 def decode_ints(reader: Reader, count: int) -> list[int]:
@@ -172,28 +182,35 @@ def look_up(words: Sequence[T], indices: Sequence[int]) -> list[T]:
         raise DecodeError(Code.OUT_OF_BOUNDS, field="index", value=max(indices)) from error
 
 
-def _encode_plain(values: Sequence[int], low: int) -> bytes:
-    """Offset or delta form, whichever has fewer bits a value."""
-    offsets = list(map(sub, values, repeat(low)))
-    scale, width = _scale(offsets)
-    if width:
-        steps = list(map(sub, values[1:], values))
-        base = min(steps)
-        rises = list(map(sub, steps, repeat(base)))
-        step_scale, step_width = _scale(rises)
-        fits = INT_MIN <= base <= INT_MAX and step_scale < 1 << 64
-        if step_width < width and fits:
-            head = _DELTA_HEAD.pack(_DELTA, step_width, step_scale, base, values[0])
-            return head + _pack_scaled(rises, step_scale, step_width)
+def _encode_plain(values: Sequence[int], low: int, high: int) -> bytes:
+    """Offset or delta form, whichever spans the smaller range.
+
+    A divisor of all offsets divides all steps too, so the smaller range is also the narrower form
+    after scaling, and only one of them has to be worked out.
+    """
+    if low == high:
+        return _OFFSET_HEAD.pack(_OFFSET, 0, 1, low)
+    steps = list(map(sub, values[1:], values))
+    base, top = min(steps), max(steps)
+    if (top - base).bit_length() < (high - low).bit_length() and INT_MIN <= base <= INT_MAX:
+        rises = list(map(sub, steps, repeat(base))) if base else steps
+        scale, width = _scale(rises, top - base)
+        if scale < 1 << 64:
+            head = _DELTA_HEAD.pack(_DELTA, width, scale, base, values[0])
+            return head + _pack_scaled(rises, scale, width)
+    offsets = list(map(sub, values, repeat(low))) if low else values
+    scale, width = _scale(offsets, high - low)
     return _OFFSET_HEAD.pack(_OFFSET, width, scale, low) + _pack_scaled(offsets, scale, width)
 
 
-def _scale(offsets: Sequence[int]) -> tuple[int, int]:
-    """Greatest common divisor of offsets that begin at 0, and the bits of the largest quotient."""
-    high = max(offsets)
+def _scale(offsets: Sequence[int], high: int) -> tuple[int, int]:
+    """Greatest common divisor of offsets of 0…high, and the bits of the largest quotient."""
     if not high:
         return 1, 0
-    scale = gcd(*offsets)
+    # Most columns show within a few values that they have no divisor.
+    scale = gcd(*offsets[:16])
+    if scale != 1:
+        scale = gcd(*offsets)
     return scale, (high // scale).bit_length()
 
 

@@ -99,7 +99,7 @@ def column_cases() -> list[Inputs]:
     good = cases[0]["output"]
     bad_inputs = {"columns": cases[0]["inputs"]["columns"], "raw": cases[0]["inputs"]["raw"]}
     for name, output, code in (
-        ("a byte after the frame", good + b"\0", Code.MALFORMED),
+        ("zeros, but not to the Padmé length", good + bytes(100), Code.MALFORMED),
         ("padding is not zero", cases[1]["output"][:-1] + b"\1", Code.MALFORMED),
         ("raw length lies", b"\0\0\0\1" + good[4:], Code.MALFORMED),
         ("raw length over 64 MiB", b"\x04\0\0\1" + good[4:], Code.TOO_LARGE),
