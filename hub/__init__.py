@@ -1,8 +1,8 @@
 """The hub (中台): verifies what agents send, makes it durable, records it in a ledger, serves it.
 
-    agent ──POST /v1/sync──▶ api ──▶ ingest: verify ─▶ pack (bodies) ─▶ one transaction ─▶ checkpoint
-                                                        │                 │                 │
-                                                   store/bodies    store/*, ledger     answer ──▶ agent
+    agent ──POST /v1/sync─▶ api ─▶ ingest: verify ─▶ pack of bodies ─▶ transaction ─▶ checkpoint
+                                                       │                 │              │
+                                                  store/bodies    store/*, ledger    answer ─▶ agent
     owner ◀── api ◀── reading: segments, parts, wraps, objects, entries ◀── store
 
 Layers, each seeing only those before it: `domain` (rules, no SQL, no HTTP) < `store` (all SQL and

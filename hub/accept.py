@@ -16,8 +16,9 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 
 from hub.domain.agents import AgentState
-from hub.domain.outcomes import Accepted, Later, Outcome
-from hub.judge import Judge, Judged, NewEntry, Work
+from hub.domain.outcomes import Later, Outcome
+from hub.judge import Judge, Work
+from hub.judged import Judged, NewEntry
 from hub.ledger import Appended, Ledger
 from hub.store import agents, audit, entries, objects, packs, segments, streams, wraps
 from hub.store.agents import AgentRow
@@ -30,7 +31,7 @@ from hub.store.packs import PackRow
 from hub.store.segments import Completed, RangeRow
 from hub.store.streams import Move, StreamRow
 from hub.store.wraps import WrapRow
-from hub.verify import Checked, CheckedSegment
+from hub.verify import CheckedSegment
 from protocol import ids, leaf
 from protocol.ids import PrincipalId
 from protocol.leaf import State

@@ -191,23 +191,25 @@ class Answers:
     def _verdict(
         self, one: Outcome, page: Shown | None, place: dict[int, int]
     ) -> messages.ItemVerdict:
+        said: messages.ItemVerdict
         match one:
             case outcomes.Accepted():
-                return messages.Accepted()
+                said = messages.Accepted()
             case outcomes.Duplicate():
-                return messages.Duplicate()
+                said = messages.Duplicate()
             case outcomes.Missing():
-                return messages.Missing(None if one.have < 0 else one.have)
+                said = messages.Missing(None if one.have < 0 else one.have)
             case outcomes.UnknownResource():
-                return messages.UnknownResource()
+                said = messages.UnknownResource()
             case outcomes.Refused():
-                return messages.refused(one.code, one.reason)
+                said = messages.refused(one.code, one.reason)
             case outcomes.Later():
-                return messages.Later(one.seconds)
+                said = messages.Later(one.seconds)
             case outcomes.Overlap():
-                return messages.Overlap(_shown(page, place))
+                said = messages.Overlap(_shown(page, place))
             case outcomes.Fork() | outcomes.Page():
-                return messages.Fork(_shown(page, place))
+                said = messages.Fork(_shown(page, place))
+        return said
 
 
 def _generation(origin: str) -> int | None:

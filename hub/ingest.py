@@ -317,7 +317,7 @@ def _use_nonces(tx: Tx, group: Sequence[_Request], now_us: int) -> list[int]:
 
 
 def _not_taken(request: _Request) -> list[Outcome]:
-    """An agent that waits or is suspended keeps everything: nothing of it is accepted or refused."""
+    """An agent that waits or is suspended keeps everything: nothing is accepted or refused."""
     seconds = WAITING_S if request.agent.state is AgentState.WAITING else SUSPENDED_S
     return [Later(seconds) for _ in request.batch.items]
 

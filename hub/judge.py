@@ -6,7 +6,6 @@ row is read once for the whole group, in the constructor.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
@@ -24,6 +23,7 @@ from hub.domain.outcomes import (
     Refused,
     UnknownResource,
 )
+from hub.judged import Judged, NewEntry, NewSegment, NewStream
 from hub.ledger import FIRST_GENERATION
 from hub.store import entries, leaves, objects, segments, streams
 from hub.store.agents import AgentRow
@@ -35,74 +35,18 @@ from protocol import messages
 from protocol.chain import RowRange, Verdict, judge, rows_overlap
 from protocol.errors import Code
 from protocol.grades import Grade, more_open
+from protocol.header import Header
 from protocol.ids import SegmentId
 from protocol.leaf import State
 from protocol.limits import EVIDENCE_PAGE_MAX, SYNC_ITEMS_MAX
 from protocol.notes import Gap
 from protocol.registration import Registration
-from protocol.header import Header
 from protocol.wraps import Wrap
 
 _ROW_MAX: Final = 2**63 - 1
 
 #: One batch: whose, and its items as `verify` left them.
 Work = tuple[AgentRow, list[Checked]]
-
-
-@dataclass(slots=True)
-class NewSegment:
-    """A segment to append; its leaf and change number are given when the group is written."""
-
-    checked: CheckedSegment
-    resource: Resource
-    stream: Stream
-    state: State
-
-
-@dataclass(slots=True)
-class NewEntry:
-    """A registration entry to keep, and whether it becomes the one in force."""
-
-    checked: CheckedObject
-    payload: Registration
-    resource: Resource
-    in_force: bool
-    before: ResourceRow | None
-
-
-@dataclass(slots=True)
-class NewStream:
-    """A stream to begin, the streams that this bounds, and whether two processes take turns."""
-
-    resource: Resource
-    stream: Stream
-    bounded: list[Stream]
-    is_clone: bool
-
-
-@dataclass(slots=True)
-class Judged:
-    """One batch's outcomes, and what it writes."""
-
-    agent: AgentRow
-    size: int  # items of the batch
-    outcomes: list[Outcome] = field(default_factory=list)
-    entries: list[NewEntry] = field(default_factory=list)
-    objects: list[CheckedObject] = field(default_factory=list)
-    streams: list[NewStream] = field(default_factory=list)
-    segments: list[NewSegment] = field(default_factory=list)
-    completions: list[CheckedSegment] = field(default_factory=list)
-    renewed: list[tuple[State, bytes]] = field(default_factory=list)
-
-    @property
-    def accepted(self) -> list[tuple[State, bytes]]:
-        """What the batch's leaf names: each item once, in the batch's order.
-
-        After them, what an older generation of the ledger had recorded and this answer must
-        prove: its old leaf leads to no checkpoint that is signed today, so it gets a new one.
-        """
-        named = [(one.state, one.id) for one in self.outcomes if isinstance(one, Accepted)]
-        return list(dict.fromkeys(named + self.renewed))
 
 
 class Judge:
@@ -217,15 +161,19 @@ class Judge:
 
     def _segment(self, judged: Judged, item: CheckedSegment) -> Outcome:
         if item.id in self._in_group:
-            return Accepted(self._in_group[item.id], item.id)
-        header = item.header
-        entry = self._entries.get(header.entry)
-        resource = self._resources.get(header.resource)
-        if entry is None or resource is None:
+            state = self._in_group[item.id]
+            body_too = state == State.HEADER and item.body is not None
+            return Later(1) if body_too else Accepted(state, item.id)
+        entry = self._entries.get(item.header.entry)
+        if entry is None:
             return UnknownResource()
         problem = _against_entry(judged.agent, item, entry)
         if problem is not None:
             return problem
+        return self._in_chain(judged, item, self._resources[entry.resource])
+
+    def _in_chain(self, judged: Judged, item: CheckedSegment, resource: Resource) -> Outcome:
+        header = item.header
         stream = resource.streams.get(header.stream)
         known = item.id if item.id in self._duplicates else None
         verdict = judge(
@@ -259,17 +207,13 @@ class Judge:
         self, judged: Judged, item: CheckedSegment, resource: Resource, stream: Stream | None
     ) -> Outcome:
         header = item.header
-        continues = header.continues
-        if stream is None:
-            if not resource.may_begin(None if continues is None else continues.stream):
-                return Fork(None)
-        elif not stream.takes(header.seq):
-            return self._fork(judged, stream, header)
-        overlap = self._overlap(judged, resource, header)
-        if overlap is not None:
-            return overlap
-        if item.flaw is not None:
-            return item.flaw
+        problem = (
+            self._against_streams(judged, resource, stream, header)
+            or self._overlap(judged, resource, header)
+            or item.flaw
+        )
+        if problem is not None:
+            return problem
         if stream is None:
             stream = self._begin(judged, resource, header)
         stream.seq, stream.head = header.seq, item.id
@@ -278,6 +222,16 @@ class Judge:
         self._new_rows.setdefault(resource.id, []).extend(header.rows)
         judged.segments.append(NewSegment(item, resource, stream, state))
         return Accepted(state, item.id)
+
+    def _against_streams(
+        self, judged: Judged, resource: Resource, stream: Stream | None, header: Header
+    ) -> Outcome | None:
+        if stream is not None:
+            return None if stream.takes(header.seq) else self._fork(judged, stream, header)
+        continues = header.continues
+        if resource.may_begin(None if continues is None else continues.stream):
+            return None
+        return Fork(None)
 
     def _begin(self, judged: Judged, resource: Resource, header: Header) -> Stream:
         run = newest_run(header.rows)
@@ -411,7 +365,8 @@ def _against_entry(agent: AgentRow, item: CheckedSegment, entry: Known) -> Outco
     if entry.grade != header.grade or entry.suite != item.suite:
         return Refused(
             Code.ENTRY_MISMATCH,
-            f"grade {header.grade}, suite {item.suite}; the entry says {entry.grade}, {entry.suite}",
+            f"grade {header.grade}, suite {item.suite}: "
+            f"the entry says {entry.grade}, {entry.suite}",
         )
     return None
 

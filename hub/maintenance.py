@@ -2,7 +2,7 @@
 
     backup:   packs ─▶ database copy ─▶ packs again ─▶ manifest ─▶ `backed_up_to` in the live hub
     start:    database ≥ last-checkpoint, and of the same history — else nothing is served
-    restore:  staged copy ─▶ packs ─▶ [missing bodies, void tokens, new generation] ─▶ renamed in place
+    restore:  staged copy ─▶ packs ─▶ [lost bodies, void tokens, new generation] ─▶ put in place
 
 A hub put back in time has lost what it had signed. It says so: a new generation of the ledger, an
 empty tree whose leaf 0 states what it follows; the old tree stays served, frozen. Agents send
@@ -68,7 +68,6 @@ async def backup(
     return everything is durable, and answers carry the new `backed_up_to`. Raises
     UnavailableError; a backup that was cut off has no manifest, or its old one.
     """
-    into.mkdir(mode=0o700, parents=True, exist_ok=True)
     manifest = await asyncio.to_thread(_copy, store, bodies, into, now_us, also)
     await store.write("backup", _note_backup, manifest)
     return manifest
@@ -77,6 +76,7 @@ async def backup(
 def _copy(
     store: Store, bodies: Bodies, into: Path, now_us: int, also: Sequence[Path]
 ) -> Backup:
+    into.mkdir(mode=0o700, parents=True, exist_ok=True)
     point("backup.before")
     target = Bodies(into / PACKS)
     # Most packs first, so that the snapshot is as new as it can be when the rest is copied.

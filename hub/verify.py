@@ -13,9 +13,9 @@ from hub.store.agents import AgentRow
 from protocol import envelope, messages, notes, registration, segment, wraps
 from protocol.envelope import Envelope, only_key
 from protocol.errors import Code, DecodeError, ShanmenError, VerifyError
+from protocol.header import Header
 from protocol.notes import Correction, Gap
 from protocol.registration import Registration
-from protocol.header import Header
 from protocol.wraps import Wrap
 
 Payload = Registration | Wrap | Gap | Correction

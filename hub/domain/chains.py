@@ -81,8 +81,5 @@ class Resource:
 
 
 def newest_run(rows: Iterable[tuple[bytes, int, int]]) -> bytes:
-    """The run that wrote the last of a segment's rows: the process that was alive at its sealing."""
-    run = b""
-    for run, _first, _last in rows:
-        pass
-    return run
+    """The run that wrote the last of a segment's rows: the process that lived at its sealing."""
+    return [run for run, _first, _last in rows][-1]

@@ -1,7 +1,7 @@
 """All SQL of the hub, and the files that hold segment bodies.
 
-One file per noun (`agents`, `sites`, `tokens`, `segments` …). A function of this package is plain and
-synchronous and takes the transaction (`Tx`) first, so that what is atomic can be read from its
+One file per noun (`agents`, `sites`, `tokens`, `segments` …). A function of this package is plain
+and synchronous and takes the transaction (`Tx`) first, so that what is atomic can be read from its
 signature. It is run by the store, one function to a transaction and one hop to the thread that
 owns the connection:
 

@@ -1,7 +1,9 @@
 """Agents: who may send, their keys and state."""
 
+from typing import Any
+
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import Select, insert, select, update
 
 from hub.domain.agents import AgentState, check_move
 from hub.store import audit, keys, rows
@@ -59,13 +61,13 @@ def all_of(tx: Tx, *, site: str | None = None) -> list[AgentRow]:
     query = select(agent).order_by(agent.c.created_us, agent.c.id)
     if site is not None:
         query = query.where(agent.c.site == site)
-    return [_make(row._mapping) for row in tx.execute(query)]
+    return [_typed(one) for one in rows.many(AgentRow, list(tx.execute(query)))]
 
 
 def set_state(
     tx: Tx, agent_id: bytes, new: AgentState, by: Actor, now_us: int, *, reason: str = ""
 ) -> AgentRow:
-    """Approve, suspend or resume. Raises RefusedError for an unknown agent or a move not allowed."""
+    """Approve, suspend or resume. Raises RefusedError for an unknown agent or a forbidden move."""
     old = get(tx, agent_id)
     if old is None:
         raise RefusedError(Code.UNKNOWN_AGENT, field="agent", value=agent_id.hex())
@@ -101,11 +103,11 @@ def seen(
     )
 
 
-def _row(tx: Tx, query: "object") -> AgentRow | None:
-    found = tx.execute(query).first()  # type: ignore[call-overload]  # a Select in all callers
-    return None if found is None else _make(found._mapping)
+def _row(tx: Tx, query: Select[Any]) -> AgentRow | None:
+    found = rows.one(AgentRow, tx.execute(query).first())
+    return None if found is None else _typed(found)
 
 
-def _make(fields: "object") -> AgentRow:
-    values = dict(fields)  # type: ignore[call-overload]  # a RowMapping in all callers
-    return AgentRow(**values | {"state": AgentState(values["state"])})
+def _typed(row: AgentRow) -> AgentRow:
+    """The state as its enum (rows hold text)."""
+    return msgspec.structs.replace(row, state=AgentState(row.state))

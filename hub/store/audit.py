@@ -69,7 +69,7 @@ def page(tx: Tx, *, after: int = 0, limit: int = 100) -> list[AuditRow]:
 
 
 def verify(tx: Tx) -> int | None:
-    """The number of the first row that was altered, moved or follows a removed one; None if whole."""
+    """The number of the first row that was altered, moved or follows a removed one, or None."""
     link, expected = _FIRST, 1
     while found := page(tx, after=expected - 1, limit=1000):
         for row in found:

@@ -86,7 +86,7 @@ class Bodies:
         ]
 
     def age_reference(self, file_name: str) -> float | None:
-        """mtime of one file in seconds, or None if it is gone."""
+        """When one file was last written or refreshed, seconds; None if it is gone."""
         try:
             return (self._folder / file_name[:2] / file_name).stat().st_mtime
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The engine under the store: one writing connection, a few reading ones, one function a transaction.
+"""The engine under the store: one writing connection, a few readers, one function a transaction.
 
 Why not one await a statement (measured on the building machine): through aiosqlite a statement
 costs four hops between threads; a group of segments has a dozen statements. Here a transaction is
@@ -31,13 +31,13 @@ T = TypeVar("T")
 #: An open transaction: what every function of the store takes first.
 Tx = Connection
 
-READERS: Final = 2  # reading threads; more only help when the disk, not the processor, is waited for
+READERS: Final = 2  # reading threads; more only help where the disk is what is waited for
 BUSY_TIMEOUT_MS: Final = 10_000  # how long a command of the operator may hold the writer's lock
 WAL_BYTES_KEPT: Final = 4 * 1024 * 1024
 
 
 def point(name: str) -> None:
-    """A named step at which the torture harness may end the process; without a hook it does nothing."""
+    """A named step at which the torture harness may end the process; inert without its hook."""
     sys.audit("shanmen.point", name)
 
 
@@ -59,7 +59,7 @@ class Store:
         self._reading: list[tuple[Engine, Connection]] = []
         self._writer_engine: Engine | None = None
         self._writer: Connection | None = None
-        self.on_rollback: list[Callable[[], None]] = []  # caches that must forget what did not commit
+        self.on_rollback: list[Callable[[], None]] = []  # caches forget what did not commit
 
     @property
     def path(self) -> Path:
@@ -74,7 +74,9 @@ class Store:
         Raises UnavailableError if the engine cannot write now (disk full, locked); any error of
         fn's own rolls the transaction back and is passed on.
         """
-        return await self.on_writer(lambda: self.write_now(name, lambda tx: fn(tx, *args, **kwargs)))
+        return await self.on_writer(
+            lambda: self.write_now(name, lambda tx: fn(tx, *args, **kwargs))
+        )
 
     async def read(
         self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
@@ -99,7 +101,7 @@ class Store:
             return fn(tx)
 
     def read_committed(self, fn: Callable[[Tx], T]) -> T:
-        """What is committed, seen from the writer's thread, where no other write can come between."""
+        """What is committed, seen from the writer's thread: no other write comes between."""
         tx = self._open_writer()
         with tx.begin():
             return fn(tx)
@@ -143,7 +145,7 @@ class Store:
         point(f"{name}.after")
 
     def _forget(self) -> None:
-        """After a failure the connection's state is unknown: it is closed, and opened anew when needed."""
+        """After a failure the connection's state is unknown: closed, and opened anew if needed."""
         self._close_writer()
         for forget in self.on_rollback:
             forget()

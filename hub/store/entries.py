@@ -12,14 +12,14 @@ from hub.store.tables import entry, object_, resource
 
 
 class ResourceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One resource as its entry in force says (fields for lists; the entry itself is the object)."""
+    """One resource as its entry in force says (what lists need; the entry is the object)."""
 
     n: int
     id: bytes
     agent: bytes  #: its producer's gateway
     site: str
     entry: bytes  #: object id of the entry in force
-    kind: str  #: registration, or description (完全开放级: never in register, catalog or statistics)
+    kind: str  #: registration; description (完全开放级) is never in catalog or statistics
     version: int
     grade: int
     owner: bytes | None

@@ -7,7 +7,6 @@ from hub.store.engine import Tx
 from hub.store.prepared import Prepared
 from hub.store.tables import inbox
 
-
 _WAITING = Prepared(
     select(inbox)
     .where(

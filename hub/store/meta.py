@@ -6,7 +6,6 @@ from hub.store.engine import Tx
 from hub.store.prepared import Prepared
 from hub.store.tables import meta
 
-
 _GET = Prepared(select(meta.c.v).where(meta.c.k == bindparam("k")))
 
 

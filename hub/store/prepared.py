@@ -42,7 +42,7 @@ class Prepared:
     ) -> None:
         self._statement = statement
         self._lists = tuple(lists)
-        self._compiled: dict[tuple[object, ...], "_Form"] = {}
+        self._compiled: dict[tuple[object, ...], _Form] = {}
 
     def rows(self, tx: Tx, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run a query; every row as a tuple in the order of its columns.
@@ -109,7 +109,7 @@ class Prepared:
 
     def _form(
         self, tx: Tx, lengths: tuple[int, ...] = (), values: Mapping[str, Any] | None = None
-    ) -> "_Form":
+    ) -> _Form:
         key = (tx.dialect.name, *lengths)
         form = self._compiled.get(key)
         if form is None:

@@ -102,7 +102,7 @@ _RANGE_BEFORE = Prepared(
 
 
 def add(tx: Tx, new: list[dict[str, Any]]) -> None:
-    """Keep accepted segments (fields of SegmentRow). Raises IntegrityError for one that is known."""
+    """Keep accepted segments (fields of SegmentRow). Raises IntegrityError for a known one."""
     _ADD.many(tx, new)
 
 

@@ -2,7 +2,7 @@
 
 Ids are raw bytes as `protocol.ids` makes them; times are microseconds UTC (`_us`). Small integers
 stand for rows of `stream` and `resource` inside the tables that grow with traffic, because a
-segment's row is kept for ever. `raw` columns hold received bytes untouched: they are what was signed.
+segment's row is kept for ever. `raw` columns hold received bytes untouched: these were signed.
 """
 
 from typing import Final
@@ -34,7 +34,7 @@ metadata: Final = MetaData(
 
 
 class Bytes(LargeBinary):
-    """Bytes without SQLAlchemy's wrapping of each value, which costs more than the insert itself."""
+    """Bytes without SQLAlchemy's wrapping of each value, which costs more than the insert."""
 
     cache_ok = True
 
@@ -46,7 +46,7 @@ class Bytes(LargeBinary):
 
 
 def words(text: str) -> str:
-    """The text as both engines keep it: PostgreSQL has no NUL, and neither takes lone surrogates."""
+    """The text as both engines keep it: PostgreSQL has no NUL, and neither lone surrogates."""
     if "\x00" in text or not text.isascii():
         text = text.replace("\x00", "\ufffd").encode(errors="replace").decode()
     return text
@@ -58,7 +58,11 @@ class Words(TypeDecorator[str]):
     impl = String
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_bind_param(
+        self,
+        value: str | None,
+        dialect: Dialect,  # noqa: ARG002 SQLAlchemy's interface
+    ) -> str | None:
         """See `words`."""
         return None if value is None else words(value)
 
@@ -71,7 +75,7 @@ site = Table(
     metadata,
     Column("id", Words(64), primary_key=True),  # the operator's short name, e.g. "xihu-east"
     Column("name", Words, nullable=False),
-    Column("region", Words(12), nullable=False),  # GB/T 2260 code
+    Column("region", Words, nullable=False),  # GB/T 2260 code
     Column("owner", Bytes),  # principal id, or none yet
     Column("created_us", BigInteger, nullable=False),
 )
@@ -158,7 +162,7 @@ resource = Table(
     Column("data_kind", String(16), nullable=False),
     Column("name_zh", Words, nullable=False),
     Column("name_en", Words, nullable=False),
-    Column("region", Words(12), nullable=False),
+    Column("region", Words, nullable=False),
     Column("code", String(40), nullable=False),  # catalog code, given by the hub
     Column("created_us", BigInteger, nullable=False),
     Column("changed_us", BigInteger, nullable=False),
@@ -219,7 +223,7 @@ stream = Table(
 segment = Table(
     "segment",
     metadata,
-    Column("change", BigInteger, primary_key=True, autoincrement=False),  # order of last change
+    Column("change", Serial, primary_key=True, autoincrement=False),  # order of last change
     Column("id", Bytes, nullable=False, unique=True),
     Column("stream", BigInteger, nullable=False),  # stream.n
     Column("seq", BigInteger, nullable=False),

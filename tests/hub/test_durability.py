@@ -7,6 +7,15 @@ import os
 from pathlib import Path
 
 import pytest
+
+from hub.ledger import Ledger
+from hub.store import leaves, packs, streams
+from hub.store.bodies import Bodies
+from hub.sweeper import ORPHAN_AGE_S, Sweeper
+from protocol import merkle
+from protocol.checkpoint import parse_note
+from protocol.errors import Code, FatalError, UnavailableError
+from protocol.leaf import BatchLeaf, parse_leaf
 from tests.hub.kit import (
     HUB_KEY,
     Agent,
@@ -18,15 +27,6 @@ from tests.hub.kit import (
     running,
     verdicts,
 )
-
-from hub.ledger import Ledger
-from hub.store import leaves, packs, streams
-from hub.store.bodies import Bodies
-from hub.sweeper import ORPHAN_AGE_S, Sweeper
-from protocol import merkle
-from protocol.checkpoint import parse_note
-from protocol.errors import Code, FatalError, UnavailableError
-from protocol.leaf import BatchLeaf, parse_leaf
 
 POINTS = (
     "pack.open",

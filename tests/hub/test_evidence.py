@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tests.hub.kit import Agent, head, item, items, running, verdicts
 
 from protocol.leaf import State
 from protocol.limits import EVIDENCE_PAGE_MAX
 from protocol.messages import EvidenceItem
+from tests.hub.kit import Agent, head, item, items, running, verdicts
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from tests.hub.kit import LOG_KEY, T0
 
 from hub.ledger import Ledger
 from hub.store import leaves, migrate
@@ -11,6 +10,7 @@ from hub.store.engine import Store
 from protocol import merkle, tiles
 from protocol.checkpoint import verify_note
 from protocol.errors import FatalError, RefusedError
+from tests.hub.kit import LOG_KEY, T0
 
 SIZES = (1, 2, 3, 7, 8, 9, 255, 256, 257, 300, 511, 513, 600)
 

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.hub.kit import BY, Agent, HubCore, Killed, head, item, items, kill_at, running, verdicts
 
 from hub import maintenance
 from hub.maintenance import backup, begin_generation, check_start, put_in_place, stage
@@ -16,6 +15,7 @@ from hub.store.tokens import TokenRow
 from protocol.errors import Code, ConfigError, FatalError, VerifyError
 from protocol.leaf import GenerationLeaf, State, parse_leaf
 from protocol.receipt import verify_receipt
+from tests.hub.kit import BY, Agent, HubCore, Killed, head, item, items, kill_at, running, verdicts
 
 
 async def check(hub: HubCore) -> None:

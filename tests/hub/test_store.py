@@ -10,7 +10,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.hub.kit import BY, T0, Agent, Killed, item, kill_at, running, verdicts
 
 from hub.domain.agents import NEXT, AgentState, check_move
 from hub.store import (
@@ -37,6 +36,7 @@ from hub.store.tables import metadata, words
 from hub.store.tokens import TokenRow
 from protocol.errors import Code, FatalError, RefusedError, UnavailableError
 from protocol.limits import NONCE_KEPT_S
+from tests.hub.kit import BY, T0, Agent, Killed, item, kill_at, running, verdicts
 
 HOSTILE = (
     "'; DROP TABLE agent; --",
@@ -334,3 +334,20 @@ def test_audit_texts_of_any_kind_stay_verifiable(texts: list[str]) -> None:
             assert found == [words(text) for text in texts]
         finally:
             store.close_now()
+
+
+async def test_the_first_migration_is_written_out_and_equal(tmp_path: Path, store: Store) -> None:
+    """Statement for statement what the tables say: a later change of them needs a migration."""
+
+    def schema(tx) -> dict[str, list[str]]:
+        found = tx.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        return {
+            row.name: sorted(row.sql.replace('"', " ").replace(",", " ").split())
+            for row in found
+            if row.name != "alembic_version"
+        }
+
+    plain = Store(tmp_path / "plain.db")
+    await plain.write("make", metadata.create_all)
+    assert await plain.read(schema) == await store.read(schema)
+    await plain.close()
