@@ -61,7 +61,8 @@ def test_log_injection() -> None:
     buffer = io.StringIO()
     handler = logging.StreamHandler(buffer)
     handler.setFormatter(logs.JsonLines())
-    logger = logging.Logger("test")
+    logger = logging.getLogger("tests.lines")
+    logger.propagate = False
     logger.addHandler(handler)
     forged = 'x"}\n{"level": "info", "message": "agent approved"}\r\x1b[2J\x9b31m\u2028\u202e'
     logger.warning("name seen", extra={"device": forged, "raw": b"\x00\n", "long": "a" * 9999})
@@ -69,6 +70,7 @@ def test_log_injection() -> None:
         raise ValueError(forged)
     except ValueError:
         logger.exception("failed")
+    logger.removeHandler(handler)
     text = buffer.getvalue()
     assert len(text.splitlines()) == 2
     assert not set("\x1b\x9b\r\u2028\u202e") & set(text)
