@@ -43,7 +43,7 @@ def main() -> None:
     arm()
     command = sys.argv[1]
     sys.argv = [f"shanmen-{command}", *sys.argv[2:]]
-    import_module(COMMANDS[command]).main()
+    raise SystemExit(import_module(COMMANDS[command]).main())
 
 
 if __name__ == "__main__":

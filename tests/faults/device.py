@@ -31,9 +31,20 @@ class Device:
         self.producing = True
         self.pause_s = 0.002
         self._on_ack = on_ack
+        self.on_made: Callable[[dict[str, object]], None] = lambda _message: None
         self._next = {"A": 1, "D": 1, "E": 1}
         self._open: dict[str, dict[str, object]] = {}
         self._changed = asyncio.Event()
+
+    @classmethod
+    def resumed(cls, port: int, produced: dict[str, dict[str, object]], acked: set[str]) -> "Device":
+        """The same device later: it still holds what it was not told `ok` for."""
+        device = cls(port)
+        device.books = Books(produced, acked)
+        device._open = {key: m for key, m in produced.items() if key not in acked}
+        for kind in device._next:
+            device._next[kind] = 1 + max((int(k[1:]) for k in produced if k[0] == kind), default=0)
+        return device
 
     async def run(self) -> None:
         """Connect, send, be acknowledged; again after every loss of the connection."""
@@ -94,4 +105,5 @@ class Device:
             message |= {"n": n}
         self.books.produced[key] = message
         self._open[key] = message
+        self.on_made(message)
         return message

@@ -1,0 +1,281 @@
+"""A hub, an agent and a device as real processes in one folder, to be killed, copied and compared.
+
+`World.make` sets everything up with the commands that a county would use; `prepared` keeps one such
+folder for a whole session and hands out copies, because setting up takes seconds and kills do not.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.line_driver import CHECKS, PACKS, PASSAGES, TABLE
+from tests.shared import ROOT
+
+PLUGIN = Path(__file__).with_name("plugin")
+READY_TIMEOUT_S = 30.0
+DRAIN_TIMEOUT_S = 60.0
+
+AGENT_TOML = """
+data = "{folder}/agent"
+owner = "{owner}"
+
+[hub]
+url = "http://127.0.0.1:{hub_port}"
+retry_min = "100ms"
+retry_max = "1s"
+request_timeout = "5s"
+
+[seal]
+records = 200
+age = "1s"
+
+[storage]
+commit_delay = "1s"
+keep_after_receipt = "{keep}"
+
+{resources}
+[[device]]
+id = "line"
+profile = "line/torture"
+port = {device_port}
+"""
+
+
+class WorldError(AssertionError):
+    """A command of the world ended, or did not end, as it should."""
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@dataclass
+class World:
+    """One folder with everything in it; ports stand in files of that folder."""
+
+    folder: Path
+    code: Path = ROOT  # where the packages are imported from: a mutant has a tree of its own
+    hub_port: int = 0
+    device_port: int = 0
+    children: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.hub_port, self.device_port = self.hub_port or free_port(), self.device_port or free_port()
+
+    # --- commands -----------------------------------------------------------------------------
+
+    def env(self, extra: Mapping[str, str]) -> dict[str, str]:
+        path = os.pathsep.join([str(self.code), str(ROOT), str(PLUGIN)])
+        base = {k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"}
+        return {**base, "PYTHONPATH": path, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "", **extra}
+
+    def words(self, command: str, *args: str) -> list[str]:
+        # -P: the folder we run in must not come before PYTHONPATH.
+        return [sys.executable, "-P", "-m", "tests.faults.armed", command, *args]
+
+    async def do(self, command: str, *args: str, timeout: float = 60.0, **env: str) -> str:
+        child = await asyncio.create_subprocess_exec(
+            *self.words(command, *args),
+            cwd=self.folder,
+            env=self.env(env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, err = await asyncio.wait_for(child.communicate(), timeout)
+        except TimeoutError:
+            child.kill()
+            raise WorldError(f"{command} {args} did not end in {timeout} s") from None
+        if child.returncode:
+            raise WorldError(f"{command} {args}: {child.returncode}\n{out.decode()}{err.decode()}")
+        return out.decode()
+
+    async def make(self) -> None:
+        """Hub, owner, site, token, enrolment: as docs/quickstart.md, in this folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "pass").write_text("torture passphrase\n")
+        await self.do("hub", "init", "hub", "--port", str(self.hub_port))
+        owner = (
+            await self.do("owner", "key", "new", "owner.key", "--name", "o", "--passphrase-file", "pass")
+        ).split()[-1]
+        (self.folder / "owner.txt").write_text(owner)
+        await self.start("hub")
+        token = (await self.do("hub", "token", "new", "--owner", "--data", "hub")).split()[-1]
+        url = f"http://127.0.0.1:{self.hub_port}"
+        await self.do(
+            "owner", "principal", "add", "--hub", url, "--token", token, "--key", "owner.key",
+        )  # fmt: skip
+        await self.do("hub", "site", "add", "s1", "--name", "s1", "--owner", owner, "--data", "hub")
+        token = (await self.do("hub", "token", "new", "--site", "s1", "--data", "hub")).split()[-1]
+        self.write_config()
+        await self.do("agent", "enrol", token, "--owner", owner, "--config", "agent.toml")
+        await self.stop("hub")
+
+    def write_config(self, keep: str = "0s") -> None:
+        """The configuration with this world's ports and paths."""
+        resources = "".join(
+            f'[[resource]]\nid = "{name}"\npack = "{pack}"\n' for name, pack in PACKS.items()
+        )
+        (self.folder / "agent.toml").write_text(
+            AGENT_TOML.format(
+                folder=self.folder,
+                owner=(self.folder / "owner.txt").read_text(),
+                hub_port=self.hub_port,
+                device_port=self.device_port,
+                keep=keep,
+                resources=resources,
+            )
+        )
+        config = self.folder / "hub" / "hub.toml"
+        lines = [
+            f"port = {self.hub_port}" if line.startswith("port =") else line
+            for line in config.read_text().splitlines()
+        ]
+        config.write_text("\n".join(lines) + "\n")
+
+    def copy(self, target: Path) -> "World":
+        """The same world in another folder, on other ports."""
+        shutil.copytree(self.folder, target, ignore=shutil.ignore_patterns("*.sock", "*.log"))
+        other = World(target, self.code)
+        other.write_config()
+        return other
+
+    # --- the two services ---------------------------------------------------------------------
+
+    async def start(self, name: str, *, wait: bool = True, **env: str) -> None:
+        """Start hub or agent; with `wait`, until it says READY on its notify socket."""
+        notify = None
+        if wait:
+            notify = Notify(self.folder / f"{name}.notify")
+            env["NOTIFY_SOCKET"] = str(notify.path)
+        args = ["serve", "--data", "hub"] if name == "hub" else ["run", "--config", "agent.toml"]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            child = await asyncio.create_subprocess_exec(
+                *self.words(name, *args),
+                cwd=self.folder,
+                env=self.env(env),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.children[name] = child
+        if notify is not None:
+            await notify.ready(child, self.folder / f"{name}.log")
+
+    async def kill(self, name: str) -> None:
+        child = self.children.pop(name, None)
+        if child is not None:
+            if child.returncode is None:
+                child.kill()
+            await child.wait()
+
+    async def stop(self, name: str) -> None:
+        """SIGTERM; both promise to be gone within their bounds."""
+        child = self.children.pop(name, None)
+        if child is None:
+            return
+        if child.returncode is None:
+            child.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(child.wait(), 30)
+        except TimeoutError:
+            child.kill()
+            raise WorldError(f"{name} did not stop within 30 s") from None
+
+    async def died(self, name: str, timeout: float) -> bool:
+        """Wait until a process ends by itself (its armed point); False if it does not."""
+        try:
+            await asyncio.wait_for(self.children[name].wait(), timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        for name in list(self.children):
+            await self.kill(name)
+
+    # --- what is in it ------------------------------------------------------------------------
+
+    async def status(self) -> dict[str, object]:
+        out = await self.do("agent", "status", "--json", "--config", "agent.toml", timeout=15)
+        answer: dict[str, object] = json.loads(out)
+        return answer
+
+    async def drained(self) -> None:
+        """Until nothing of the agent waits for the hub any more."""
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            while True:
+                try:
+                    status = await self.status()
+                except WorldError:
+                    await asyncio.sleep(0.2)
+                    continue
+                if is_drained(status):
+                    return
+                await asyncio.sleep(0.1)
+
+    async def read(self, resource: str) -> list[dict[str, object]]:
+        """What the owner reads back, everything verified. Raises WorldError if it does not verify."""
+        out = await self.do(
+            "owner", "read", resource, "--hub", f"http://127.0.0.1:{self.hub_port}", "--key",
+            "owner.key", "--passphrase-file", "pass", timeout=120,
+        )  # fmt: skip
+        return [json.loads(line) for line in out.splitlines()]
+
+    async def read_all(self) -> dict[str, list[dict[str, object]]]:
+        return {name: await self.read(name) for name in (CHECKS, PASSAGES, TABLE)}
+
+
+def is_drained(status: Mapping[str, object]) -> bool:
+    """Whether status says that neither journal nor spool nor outbox holds anything for the hub."""
+    core = status["spool"]
+    assert isinstance(core, Mapping)
+    return not any(core.get(k) for k in ("journal", "due", "objects"))
+
+
+class Notify:
+    """A notify socket as systemd's: waits for READY=1."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.unlink(missing_ok=True)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.setblocking(False)
+
+    async def ready(self, child: asyncio.subprocess.Process, log: Path) -> None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.create_task(child.wait())
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                while True:
+                    receive = asyncio.create_task(loop.sock_recv(self.socket, 4096))
+                    await asyncio.wait({receive, ended}, return_when=asyncio.FIRST_COMPLETED)
+                    if receive.done() and b"READY=1" in receive.result():
+                        return
+                    if ended.done():
+                        receive.cancel()
+                        if child.returncode == -signal.SIGKILL:
+                            return  # its armed point came before it was ready
+                        raise WorldError(f"ended with {child.returncode}: {tail(log)}")
+        finally:
+            ended.cancel()
+            self.socket.close()
+            self.path.unlink(missing_ok=True)
+
+
+def tail(log: Path, size: int = 2000) -> str:
+    return log.read_bytes()[-size:].decode("utf-8", "replace") if log.exists() else ""
+
+
+__all__ = ["World", "WorldError", "free_port"]
