@@ -11,6 +11,7 @@ A case is a folder: `config.toml` (tables as in agent.toml), `input.jsonl` (one 
 import json
 import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from devices.driver import DeviceState, Driver, DriverContext, Reading
 from devices.loader import Loaded, load_devices
 from devices.packs import load_packs
 from protocol.errors import Code, ConfigError
-from protocol.packs import check_columns
+from protocol.packs import Pack, check_columns
 from protocol.records import to_columns
 from protocol.times import Quality, parse_rfc3339, show_time
 
@@ -120,7 +121,7 @@ def check_reading(reading: Reading) -> None:
 
 def check_against_packs(reading: Reading, packs_of: dict[str, str]) -> None:
     """Assert that every record fits the domain pack of its resource."""
-    packs = load_packs()
+    packs = _packs()
     for rows in reading.rows:
         pack = packs[packs_of[rows.resource]]
         problems = check_columns(pack, to_columns(rows.records, pack.names, 0))
@@ -131,7 +132,7 @@ def load(config: str, *, folder: Path = Path()) -> Loaded:
     """The tables of a configuration text, loaded against the delivered packs."""
     document = tomllib.loads(config)
     declared = {one["id"]: one["pack"] for one in document.get("resource", [])}
-    return load_devices(document, load_packs(), declared=declared, folder=folder)
+    return load_devices(document, _packs(), declared=declared, folder=folder)
 
 
 def lines(reading: Reading, *, fresh: bool = True) -> list[dict[str, Any]]:
@@ -196,6 +197,11 @@ def problem_lines(folder: Path) -> list[str]:
         + "".join(f"; {name}: {text}" for name, text in one.fields.items())
         for one in loaded.problems
     ]
+
+
+@cache
+def _packs() -> dict[str, Pack]:
+    return load_packs()
 
 
 async def _closing(readings: AsyncIterator[Reading]) -> AsyncIterator[Reading]:

@@ -171,6 +171,7 @@ def _mqtt_plans(
     paths: dict[str, str] = {}
     for path, table in tables:
         paths[str(table.get("id"))] = path
+        _check_broker(path, table, brokers, walk)
         if table["profile"] == _JSON:
             source = _json(path, table, request)
             if source is not None:
@@ -179,16 +180,21 @@ def _mqtt_plans(
             other = _lorawan(path, table, request)
             if other is not None:
                 lorawan.append(other)
-    wanted = [(one.id, one.broker) for one in json] + [(one.id, one.broker) for one in lorawan]
-    for name, broker in wanted:
-        if broker not in brokers:
-            known = ", ".join(brokers) or "[[mqtt]]"
-            walk.add(f"{paths[name]}.connection.mqtt", "unknown-broker", broker, known=known)
     _check_topics(json, lorawan, paths, walk)
     _check_sensors(lorawan, paths, walk)
     if walk.problems:
         return []
     return [_mqtt_plan(one, json, lorawan, request) for one in brokers.values()]
+
+
+def _check_broker(
+    path: str, table: Mapping[str, Any], brokers: Mapping[str, MqttTable], walk: Walk
+) -> None:
+    connection = table.get("connection")
+    broker = connection.get("mqtt") if isinstance(connection, Mapping) else None
+    if isinstance(broker, str) and broker not in brokers:
+        known = ", ".join(brokers) or "[[mqtt]]"
+        walk.add(f"{path}.connection.mqtt", "unknown-broker", broker, known=known)
 
 
 def _brokers(request: Request) -> dict[str, MqttTable]:

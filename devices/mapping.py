@@ -103,7 +103,11 @@ class Compiled:
 
     def _code(self, raw: Any) -> Value:
         assert self.codes is not None
-        key = str(raw).lower() if isinstance(raw, bool) else str(raw) if _hashable(raw) else ""
+        key = ""
+        if isinstance(raw, bool):
+            key = str(raw).lower()
+        elif isinstance(raw, str) or (isinstance(raw, int) and abs(raw) <= _INT_MAX):
+            key = str(raw)
         if key not in self.codes:
             raise _WrongError("unknown-code")
         return self.codes[key]
@@ -191,7 +195,7 @@ def _compile(
     counter, raw_field = _counter(name, entry.counter, fields, walk, path)
     if len(walk.problems) > before:
         return None
-    low, high = entry.range or (-math.inf, math.inf)
+    low, high = _bounds(entry, field, counter)
     return Compiled(
         name=name,
         steps=steps_of(entry.path) if entry.path else (),
@@ -208,6 +212,16 @@ def _compile(
         counter=counter,
         raw_field=raw_field,
     )
+
+
+def _bounds(entry: FieldMap, field: Field, counter: CounterRule | None) -> tuple[float, float]:
+    """What is possible: as configured, else as the pack says; a total is below its roll-over."""
+    if entry.range is not None:
+        return entry.range[0], entry.range[1]
+    if counter is not None:
+        return 0, counter.wrap - 1
+    low = -math.inf if field.minimum is None else field.minimum
+    return low, math.inf if field.maximum is None else field.maximum
 
 
 def _scale(entry: FieldMap, field: Field, walk: Walk, path: str) -> tuple[float | None, int]:

@@ -30,10 +30,18 @@ _SPAN_US: Final = {
 }
 
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="1..63 letters, digits, dots, dashes; a letter or digit first",
+    ),
+]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 #: A duration as a technician writes it: `300ms`, `20s`, `5m`, `26h`, `7d`; see `span_us`.
-Span = Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}(ms|s|m|h|d)$")]
+Span = Annotated[
+    str, msgspec.Meta(pattern=r"^\d{1,9}(ms|s|m|h|d)$", description='a duration, "30s", "5m", "26h"')
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class Walk:
         known = _fields(cls)
         for key in raw:
             if key not in known:
-                self._unknown(f"{path}.{key}", str(key), raw[key], list(known))
+                self._unknown(f"{path}.{key}", str(key), list(known))
         values: dict[str, Any] = {}
         for name, (annotation, required) in known.items():
             if name in raw:
@@ -112,16 +120,17 @@ class Walk:
             return {str(k): self.struct(v, one, f"{path}.{k}") for k, v in raw.items()}
         try:
             return msgspec.convert(raw, inner)
-        except msgspec.ValidationError as error:
-            self.add(path, "impossible", raw, expected=_expected(str(error)))
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
+            self.add(path, "impossible", raw, expected=_expected(annotation, str(error)))
             return None
 
-    def _unknown(self, path: str, key: str, value: object, known: list[str]) -> None:
+    def _unknown(self, path: str, key: str, known: list[str]) -> None:
+        # The value is not shown: a misspelt `password` does not look like a secret.
         near = difflib.get_close_matches(key, known, n=1)
         if near:
-            self.add(path, "unknown-key-near", value, near=near[0])
+            self.add(path, "unknown-key-near", None, near=near[0])
         else:
-            self.add(path, "unknown-key", value, known=", ".join(known))
+            self.add(path, "unknown-key", None, known=", ".join(known))
 
 
 @cache
@@ -144,8 +153,14 @@ def _is_struct(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
 
 
-def _expected(said: str) -> str:
-    """What msgspec expected, out of its sentence: "Expected `int`, got `str` - at `$`"."""
+def _expected(annotation: Any, said: str) -> str:
+    """What would be right: our own words where there are some, else out of msgspec's sentence."""
+    inner = _without_none(annotation)
+    if typing.get_origin(inner) is typing.Literal:
+        return _words(inner)
+    for meta in getattr(inner, "__metadata__", ()):
+        if isinstance(meta, msgspec.Meta) and meta.description:
+            return meta.description
     said = said.partition(" - at ")[0]
     return said.removeprefix("Expected ").removeprefix("Invalid ").replace("`", "")
 

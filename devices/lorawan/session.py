@@ -73,7 +73,7 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
         """Read a watermark of ours; raises DecodeError for anything else."""
         try:
             return msgspec.msgpack.decode(data, type=cls)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError(Code.MALFORMED, field="watermark", expected="session") from error
 
 

@@ -15,9 +15,21 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """`[[mqtt]]`: one broker, one connection, one persistent session."""
 
     id: Name
-    url: Annotated[str, msgspec.Meta(pattern=r"^mqtts?://[^/\s@?#]+/?$")]  # no login in it
+    url: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^mqtts?://[^/\s@?#]+/?$",
+            description='"mqtt://host:1883" or "mqtts://host:8883", without a login',
+        ),
+    ]
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]  # names the session
-    login: Annotated[str, msgspec.Meta(pattern=r"^secret:[A-Za-z0-9._-]+$")] | None = None
+    login: (
+        Annotated[
+            str,
+            msgspec.Meta(pattern=r"^secret:[A-Za-z0-9._-]+$", description='"secret:NAME"'),
+        ]
+        | None
+    ) = None  # the secret is "user:password"
     protocol: Literal["3.1.1", "5"] = "3.1.1"
     ca: Text | None = None  # PEM file of the broker's authority; else the system's
     certificate: Text | None = None  # PEM files of our own, where the broker asks for one
@@ -38,7 +50,11 @@ class TimeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     format: Literal["iso", "epoch_s", "epoch_ms", "epoch_us"] = "iso"
     zone: Text | None = None  # of times without an offset; else the site's
     trust: Annotated[
-        str, msgspec.Meta(pattern=r"^(never|always|if_within \d{1,9}(ms|s|m|h|d))$")
+        str,
+        msgspec.Meta(
+            pattern=r"^(never|always|if_within \d{1,9}(ms|s|m|h|d))$",
+            description='"never", "always" or "if_within 5m"',
+        ),
     ] = "if_within 5m"
     future_limit: Span = "10s"
     bulk_old_ok: bool = True  # older messages were kept back by the broker

@@ -76,7 +76,7 @@ class JsonDecoder:
             return self._refused(name, "unknown-device", message, "topic")
         document, reason = _document(message.payload)
         if reason:
-            return self._refused(device, reason, message, f"{len(message.payload)} bytes")
+            return self._refused(device, reason, message, "")
         if message.retained and not self.source.counters:
             self._count(device, "retained")
             return Reading(promise=self.source.promise)
@@ -182,7 +182,7 @@ class JsonDecoder:
             done = step(
                 one.counter,
                 state,
-                raw % one.counter.wrap if raw >= 0 else 0,
+                raw,
                 time.event_us,
                 zone=self.source.zone,
                 redelivered=message.dup,
@@ -258,8 +258,9 @@ class JsonDecoder:
         if self.source.personal:
             # The body may hold the very numbers that the map hides: keep only what finds it again.
             tag = blake2b(message.payload, digest_size=8, key=self._key).hexdigest()
-            size = len(message.payload)
-            return Rejected(device=device, reason=reason, detail=f"{detail}; {size} bytes, {tag}")
+            trace = f"{len(message.payload)} bytes, {tag}"
+            detail = f"{detail}; {trace}" if detail else trace
+            return Rejected(device=device, reason=reason, detail=detail)
         raw = message.payload[:RAW_BYTES_MAX]
         return Rejected(device=device, reason=reason, raw=raw, detail=detail)
 
@@ -276,4 +277,7 @@ def _document(payload: bytes) -> tuple[Any, str]:
 
 
 def _plain(value: Any) -> str | int | float | bool | None:
+    """A value that can be part of an identity; None for tables, lists and nothing."""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        return hex(value)
     return value if isinstance(value, str | int | float | bool) else None
