@@ -310,50 +310,46 @@ def _decode_float_bits(reader: Reader, count: int, _: Budget) -> list[Value]:
     return list(floats)
 
 
-def _decode_plain(reader: Reader, count: int, budget: Budget) -> list[memoryview]:
+def _decode_texts(
+    reader: Reader, count: int, budget: Budget, read: Callable[[memoryview], T]
+) -> tuple[list[T], list[int]]:
+    """`count` texts, and their lengths in bytes; no view of a text outlives its reading."""
     lengths = decode_ints(reader, count)
     if min(lengths) < 0:
         raise DecodeError(Code.MALFORMED, field="length", value=min(lengths), expected="≥ 0")
     total = sum(lengths)
     budget.spend(total)
     data = reader.take(total)
-    return [data[a:b] for a, b in pairwise(accumulate(lengths, initial=0))]
-
-
-def _decode_dict(reader: Reader, count: int, budget: Budget) -> tuple[list[memoryview], list[int]]:
-    size = int.from_bytes(reader.take(4), "big")
-    if not 1 <= size <= count:
-        raise DecodeError(Code.OUT_OF_BOUNDS, field="size", value=size, expected=f"1..{count}")
-    words = _decode_plain(reader, size, Budget(budget.left))
-    indices = unpack_planes(reader, count, (size - 1).bit_length())
-    budget.spend(sum(look_up(list(map(len, words)), indices)))
-    return words, indices
+    try:
+        return [read(data[a:b]) for a, b in pairwise(accumulate(lengths, initial=0))], lengths
+    except UnicodeDecodeError as error:
+        raise DecodeError(Code.INVALID_UTF8, field="string", expected="valid UTF-8") from error
 
 
 def _text(raw: memoryview) -> str:
     return str(raw, "utf-8")
 
 
-def _whole(raw: Callable[[memoryview], T]) -> _Decoder:
+def _plain_of(read: Callable[[memoryview], T]) -> _Decoder:
     def decode(reader: Reader, count: int, budget: Budget) -> list[Value]:
-        return _converted(raw, _decode_plain(reader, count, budget))
+        return list(_decode_texts(reader, count, budget, read)[0])
 
     return decode
 
 
-def _coded(raw: Callable[[memoryview], T]) -> _Decoder:
+def _dict_of(read: Callable[[memoryview], T]) -> _Decoder:
     def decode(reader: Reader, count: int, budget: Budget) -> list[Value]:
-        words, indices = _decode_dict(reader, count, budget)
-        return look_up(_converted(raw, words), indices)
+        size = int.from_bytes(reader.take(4), "big")
+        if not 1 <= size <= count:
+            raise DecodeError(
+                Code.OUT_OF_BOUNDS, field="dictionary", value=size, expected=f"1..{count}"
+            )
+        words, lengths = _decode_texts(reader, size, Budget(budget.left), read)
+        indices = unpack_planes(reader, count, (size - 1).bit_length())
+        budget.spend(sum(look_up(lengths, indices)))
+        return list(look_up(words, indices))
 
     return decode
-
-
-def _converted(raw: Callable[[memoryview], T], words: list[memoryview]) -> list[Value]:
-    try:
-        return list(map(raw, words))
-    except UnicodeDecodeError as error:
-        raise DecodeError(Code.INVALID_UTF8, field="string", expected="valid UTF-8") from error
 
 
 _ENCODERS: dict[type, tuple[str, Callable[..., _Encoded]]] = {
@@ -368,8 +364,8 @@ _DECODERS: dict[tuple[str, str], _Decoder] = {
     ("int", "ints"): _decode_integers,
     ("float", "decimal"): _decode_decimals,
     ("float", "bits"): _decode_float_bits,
-    ("string", "plain"): _whole(_text),
-    ("string", "dict"): _coded(_text),
-    ("bytes", "plain"): _whole(bytes),
-    ("bytes", "dict"): _coded(bytes),
+    ("string", "plain"): _plain_of(_text),
+    ("string", "dict"): _dict_of(_text),
+    ("bytes", "plain"): _plain_of(bytes),
+    ("bytes", "dict"): _dict_of(bytes),
 }

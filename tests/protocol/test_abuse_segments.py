@@ -1,19 +1,20 @@
 """Abuse of segments, each case by its name in the protocol: bent, and where it can be, signed again."""
 
 import struct
-import tracemalloc
 
 import msgpack
 import pytest
 import zstandard
 
+from protocol.columns import Budget, decode_part
 from protocol.errors import Code, DecodeError, ShanmenError, TooLargeError, VerifyError
 from protocol.frame import pack_frame
 from protocol.grades import Grade
 from protocol.limits import BODY_BYTES_MAX, HEADER_BYTES_MAX, RAW_BYTES_MAX
-from protocol.planes import encode_ints
+from protocol.planes import encode_ints, pack_planes
 from protocol.segment import check_body, open_part, open_segment, parse, part_bytes
 from tests.protocol.bend import header_list, resigned, stored_hash, with_plain
+from tests.protocol.fuzzing import bounded_memory
 from tests.protocol.makers import (
     AGENT,
     OTHER_AGENT,
@@ -135,18 +136,14 @@ def test_zip_bomb():
     bomb = pack_frame(bytes(RAW_BYTES_MAX))
     assert len(bomb) < 10_000
     raw = with_plain(OPEN, 0, bomb)
-    tracemalloc.start()
-    with pytest.raises(DecodeError):
+    with bounded_memory(), pytest.raises(DecodeError):
         read(raw)
-    assert tracemalloc.get_traced_memory()[1] <= 80 << 20
-    tracemalloc.reset_peak()
     over = zstandard.ZstdCompressor().compress(bytes(RAW_BYTES_MAX + 1))
     with pytest.raises(TooLargeError):
         read(with_plain(OPEN, 0, struct.pack(">II", RAW_BYTES_MAX + 1, len(over)) + over))
     claimed = struct.pack(">II", 1000, len(bomb) - 8) + bomb[8:]  # lies about what is inside
     with pytest.raises(DecodeError):
         read(with_plain(OPEN, 0, claimed))
-    tracemalloc.stop()
 
 
 def part_of(columns_: dict[str, tuple[str, str, bytes, bytes]]) -> bytes:
@@ -177,9 +174,8 @@ def test_dictionary_bomb():
     bomb = counted(
         with_plain(OPEN, 1, part_of({"visitor": ("string", "dict", b"", data)})), 100_000
     )
-    tracemalloc.start()
     segment = parse(bomb).verify(AGENT.public)
-    with pytest.raises(TooLargeError):
+    with bounded_memory(8 << 20), pytest.raises(TooLargeError):
         open_part(segment, 1, None)
     # A dictionary larger than the rows, and columns without end, cost as little.
     wide = (200).to_bytes(4, "big") + encode_ints([1] * 200) + b"x" * 200 + bytes(20)
@@ -187,12 +183,44 @@ def test_dictionary_bomb():
         read(with_plain(OPEN, 1, part_of({"visitor": ("bytes", "dict", b"", wide)})))
     many = {f"c{n}": ("int", "ints", b"", encode_ints([5])) for n in range(256)}
     crowded = parse(counted(with_plain(OPEN, 1, part_of(many)), 100_000)).verify(AGENT.public)
-    with pytest.raises(TooLargeError):
+    with bounded_memory(), pytest.raises(TooLargeError):
         open_part(crowded, 1, None)
     with pytest.raises(DecodeError):
         read(with_plain(OPEN, 1, part_of({f"c{n}": ("int", "null", b"", b"") for n in range(257)})))
-    assert tracemalloc.get_traced_memory()[1] <= 80 << 20
-    tracemalloc.stop()
+
+
+ROWS = 12_500  # an eighth of the greatest segment, with an eighth of the budget
+
+
+def texts(size: int) -> bytes:
+    long = [b"%06d" % n + b"x" * (size - 6) for n in range(ROWS)]
+    data = encode_ints([size] * ROWS) + b"".join(long)
+    return part_of({"t": ("string", "plain", b"", data)})
+
+
+def numbers(count: int) -> bytes:
+    data = encode_ints([n**3 % (2**61 - 1) - 2**60 for n in range(ROWS)])
+    return part_of({f"n{n}": ("int", "ints", b"", data) for n in range(count)})
+
+
+def words(count: int) -> bytes:
+    table = encode_ints([5] * ROWS) + b"".join(b"%05d" % n for n in range(ROWS))
+    data = ROWS.to_bytes(4, "big") + table + pack_planes(range(ROWS), 14)
+    return part_of({f"w{n}": ("bytes", "dict", b"", data) for n in range(count)})
+
+
+@pytest.mark.parametrize(
+    ("make", "fits", "over"), [(texts, 250, 310), (numbers, 13, 17), (words, 8, 16)]
+)
+def test_the_largest_part_within_the_budget_stays_within_memory(make, fits, over):
+    """What is just not refused: the peak is that of the budget, not a multiple of it."""
+    part, more = make(fits), make(over)
+    with bounded_memory(10 << 20):
+        decoded = decode_part(part, ROWS, Budget(8 << 20))
+        assert {len(column) for column in decoded.values()} == {ROWS}
+        del decoded
+        with pytest.raises(TooLargeError):
+            decode_part(more, ROWS, Budget(8 << 20))
 
 
 def test_zstd_second_frame():

