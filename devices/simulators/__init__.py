@@ -5,8 +5,3 @@ real broker (`broker.py`) as its devices would, with their repeats, rejoins and 
 down what it produced and what was acknowledged to it (`books.py`). It shares no code with the
 drivers: what both sides know is the device's manual and the names of the domain packs.
 """
-
-from devices.simulators.books import Book, Made, read_books
-from devices.simulators.broker import Broker, BrokerError
-
-__all__ = ["Book", "Broker", "BrokerError", "Made", "read_books"]

@@ -71,6 +71,8 @@ async def _stream(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         async for piece in reply.stream:
             await response.write(piece)
         await response.write_eof()
+    except ConnectionResetError:
+        pass  # whoever polled is gone, and needs no answer
     finally:
         await reply.stream.aclose()
     return response

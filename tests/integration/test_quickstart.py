@@ -13,7 +13,7 @@ from pathlib import Path
 from devices.simulators.broker import free_port
 from tests.shared import ROOT
 
-BLOCK = re.compile(r"^```(\w+)(?: (.+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 END = "--- end of block ---"
 
 
@@ -68,7 +68,7 @@ class Shell:
         name = self._folder / "block.sh"
         name.write_text(text, "utf-8")
         self._bash.stdin.write(
-            f"set -e; trap 'echo failed $?' ERR; . {name}; set +e\necho; echo '{END}' $?\n".encode()
+            f"trap 'echo failed $?' ERR; . {name}; trap - ERR; echo; echo '{END}'\n".encode()
         )
         await self._bash.stdin.drain()
         lines: list[str] = []
@@ -95,6 +95,7 @@ class Shell:
             )
 
         async def stop() -> None:
+            assert process.returncode is None, log.read_text()
             process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(20):
                 assert await process.wait() == 0, log.read_text()
