@@ -195,6 +195,8 @@ class AgentSync:
     def _ledger(self, answer: Answer) -> tuple[HubIdentity, Checkpoint | None, tuple[Proven, ...]]:
         """Verify checkpoint, history and leaves; give what each leaf names."""
         receipt = answer.receipt
+        if answer.error:  # says nothing about the ledger that could be applied
+            return self.hub, self.checkpoint, ()
         if receipt is None:
             if answer.generation != self.hub.generation:
                 raise VerifyError(

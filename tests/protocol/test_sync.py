@@ -183,6 +183,11 @@ def test_an_answer_that_failed_as_a_whole():
     outcome = agent.receive(hub.sync.answer(answer), now_us=0)
     assert (outcome.error, outcome.retry_after_s, outcome.items) == (Code.CLOCK_SKEW, 3, ())
     assert outcome.offset_us == NOW_US
+    # A restored hub that is still busy need not prove its generation to say so.
+    agent.request([SegmentItem(segment.raw)], inbox=(1, 0), software="a")
+    later = replace(answer, generation=9, error=Code.BUSY.key)
+    outcome = agent.receive(hub.sync.answer(later), now_us=0)
+    assert (outcome.error, outcome.hub.generation, outcome.new_generation) == (Code.BUSY, 1, False)
 
 
 def test_requests_within_bounds():
