@@ -95,6 +95,7 @@ class Inbox:
         self._allowed = allowed
         self._back_off_s = back_off_s
         self._link_up: Callable[[], None] = lambda: None
+        self._answered: Callable[[], None] = lambda: None
         self._turn = asyncio.Lock()
         self._failures = 0
         self.state = InboxState()
@@ -104,12 +105,14 @@ class Inbox:
         """Generation and number of the last message; travels in each sync request."""
         return self.state.generation, self.state.n
 
-    async def start(self, effects: Effects, *, link_up: Callable[[], None]) -> None:
+    async def start(
+        self, effects: Effects, *, link_up: Callable[[], None], answered: Callable[[], None]
+    ) -> None:
         """Take up what earlier starts had applied, and from now on move `effects`.
 
-        link_up: called when a poll stands again after a failure.
+        link_up: called when a poll stands again after a failure. answered: after each poll.
         """
-        self._effects, self._link_up = effects, link_up
+        self._effects, self._link_up, self._answered = effects, link_up, answered
         raw = await self._keep.get(_KEEP)
         if raw is None:
             return
@@ -149,6 +152,7 @@ class Inbox:
                 raise DecodeError(Code.TOO_LARGE, field="inbox", value=len(body))
         if body:
             await self.take(_envelopes(bytes(body)))
+        self._answered()
 
     def _wait_s(self) -> float:
         shortest, longest = self._back_off_s

@@ -118,6 +118,7 @@ class _Ground:
     keyring: Keyring
     stored: IdentityFiles
     pin: Pin
+    is_waiting: bool  # for approval, when it was enrolled
 
     @property
     def identity(self) -> Identity:
@@ -187,6 +188,7 @@ async def _ground(plan: Plan, clock: Clock) -> _Ground:
         keyring=keyring,
         stored=stored,
         pin=stored.pin(plan.config.owner, enrolled),
+        is_waiting=enrolled.state == "waiting",
     )
 
 
@@ -233,8 +235,11 @@ async def _conversation(ground: _Ground) -> tuple[Inbox, Uplink]:
         alarms=ground.plan.config.alarm,
         inbox=inbox,
         folder=ground.plan.folder,
+        refused=Code.AGENT_WAITING if ground.is_waiting else None,
     )
-    await inbox.start(CoreEffects(core, clock, uplink), link_up=uplink.knock)
+    await inbox.start(
+        CoreEffects(core, clock, uplink), link_up=uplink.knock, answered=uplink.ask_again
+    )
     return inbox, uplink
 
 

@@ -32,7 +32,7 @@ from protocol.errors import (
     VerifyError,
 )
 from protocol.ids import PrincipalId
-from protocol.limits import SYNC_ITEMS_MAX
+from protocol.limits import ANSWER_BYTES_MAX, SYNC_ITEMS_MAX
 from protocol.messages import Later
 from protocol.sync import AgentSync, ItemResult, LedgerError, Outcome
 from protocol.times import ClockSource
@@ -40,6 +40,8 @@ from protocol.times import ClockSource
 _LOG: Final = logging.getLogger(__name__)
 
 BATCH_BYTES_MIN: Final = 64 * 1024
+#: `later` for so long is not about load.
+_ASK_WHY_S: Final = 30.0
 _CLOCK_CODES: Final = frozenset({Code.CLOCK_SKEW, Code.EXPIRED})
 
 
@@ -86,7 +88,9 @@ class Uplink:
         alarms: AlarmTable,
         inbox: Messages,
         folder: Path,
+        refused: Code | None = None,
     ) -> None:
+        """refused: why the hub did not take anything when it was last heard of (enrolment)."""
         self._client = client
         self._sync = sync
         self._spool = spool
@@ -104,7 +108,8 @@ class Uplink:
         self._rest_s = 0.0  # after a good exchange, to keep the hub's budget
         self._asked_s = 0.0  # the wait that the hub asked for, 0 if it did not
         self._knock = asyncio.Event()
-        self.refused: Code | None = None  # why the hub does not take anything from us
+        self._asked_again = asyncio.Event()
+        self.refused = refused  # why the hub does not take anything from us
         self.last_receipt_us: int | None = None
 
     @property
@@ -115,6 +120,11 @@ class Uplink:
     def knock(self) -> None:
         """The link is up, an inbox poll says: do not sleep through the rest of a back-off."""
         self._knock.set()
+
+    def ask_again(self) -> None:
+        """An inbox poll was answered: if the hub did not take anything from us, it may now."""
+        if self.refused is not None:
+            self._asked_again.set()
 
     def budget(self, batch_bytes: int, bytes_per_s: int) -> None:
         """What the hub allows; the configuration's own bound holds as well."""
@@ -190,6 +200,19 @@ class Uplink:
         if outcome.inbox:
             await self._inbox.take(outcome.inbox)
         self._judge(outcome)
+        if outcome.items and not outcome.accepted:
+            await self._ask_why()
+            # Nothing moved, so sending the same again at once would not move it either.
+            raise LaterError(Code.BUSY, after_s=max(self._later_s, outcome.retry_after_s))
+
+    async def _ask_why(self) -> None:
+        """What `later` for everything means: other questions are answered by the reason."""
+        if self._later_s < _ASK_WHY_S:
+            return
+        try:
+            await self._client.get("/v1/streams", limit=ANSWER_BYTES_MAX)
+        except (RefusedError, LaterError) as error:
+            self._refusal(error)
 
     def _learn(self, outcome: Outcome, sent_ns: int, received_ns: int, size: int) -> None:
         """Time and pace, from a verified answer."""
@@ -208,13 +231,13 @@ class Uplink:
     def _judge(self, outcome: Outcome) -> None:
         """What the hub said of the request as a whole."""
         if outcome.error is None:
-            for alarm in ("refused", "suspended", "certificate", "untrusted"):
-                self._health.clear_alarm(alarm)
-            self.refused = None
             self._later_s = max(map(_later_s, outcome.items), default=0.0)
-            if outcome.items and not outcome.accepted:
-                # Nothing moved, so sending the same again at once would not move it either.
-                raise LaterError(Code.BUSY, after_s=max(self._later_s, outcome.retry_after_s))
+            self._health.clear_alarm("certificate")
+            self._health.clear_alarm("untrusted")
+            if outcome.accepted:
+                self._health.clear_alarm("refused")
+                self._health.clear_alarm("suspended")
+                self.refused = None
             return
         if outcome.error.http_status >= 500 or outcome.retry_after_s:
             raise LaterError(outcome.error, after_s=outcome.retry_after_s)
@@ -233,12 +256,11 @@ class Uplink:
         """Wait, not longer than until the link is known to be up, unless the hub asked for it."""
         self._knock.clear()
         self._progress.turn(waits=True, rest_s=seconds)
-        if self._asked_s:
-            await asyncio.sleep(seconds)
-            return
+        self._asked_again.clear()
+        woken = self._asked_again if self._asked_s else self._knock
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._knock.wait()
+                await woken.wait()
 
     async def _failed(self, state: RetryCallState) -> None:
         """Say once what is wrong; the tries that follow are only counted."""
