@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
+from hub.api import refusal
 from hub.api.body import Pace, declared_length, read_body
-from hub.api.credentials import Credentials
+from hub.api.credentials import Checked, Credentials
 from hub.api.errors import LaterError, error_reply
 from hub.api.exchange import MSGPACK, Call, Incoming, Reply
 from hub.api.parts import Parts
@@ -58,10 +59,10 @@ class Gate:
             if reply.stream is not None:
                 reply.body = await anext(reply.stream)  # it begins here, where it may still fail
         except ShanmenError as error:
-            reply = self._refuse(error, request_id)
+            reply = self._refuse(error, request_id, incoming)
         except Exception:
             log.exception("request failed", extra={"request_id": request_id})
-            reply = self._refuse(_InternalError(), request_id)
+            reply = self._refuse(_InternalError(), request_id, incoming)
         route = seen[0].path if seen else "none"
         self._count(route, incoming.method, reply, asyncio.get_running_loop().time() - started)
         reply.headers = _HEADERS | {"X-Request-Id": request_id} | reply.headers
@@ -74,7 +75,7 @@ class Gate:
         metrics.requests.labels(route, name, str(reply.status)).inc()
         metrics.seconds.labels(route).observe(seconds)
 
-    def _refuse(self, error: ShanmenError, request_id: str) -> Reply:
+    def _refuse(self, error: ShanmenError, request_id: str, incoming: Incoming) -> Reply:
         self._parts.metrics.refusals.labels(error.code.key).inc()
         log.info(
             "request refused",
@@ -82,7 +83,11 @@ class Gate:
         )
         wait_s = error.retry_after_s if isinstance(error, LaterError) else 0.0
         now_us = self._parts.clock_us()
-        return error_reply(error, request_id=request_id, now_us=now_us, retry_after_s=wait_s)
+        reply = error_reply(error, request_id=request_id, now_us=now_us, retry_after_s=wait_s)
+        if refusal.is_wanted(incoming.headers):
+            hub = self._parts.keys.signing
+            return refusal.signed(reply, error.code.key, incoming.headers, hub=hub, now_us=now_us)
+        return reply
 
     async def _pass(self, incoming: Incoming, request_id: str, seen: list[Route]) -> Reply:
         path, _, query = incoming.target.partition("?")
@@ -108,7 +113,7 @@ class Gate:
                 query=_query(query),
                 headers=incoming.headers,
                 body=body,
-                body_sha256=hashlib.sha256(body).digest(),
+                body_sha256=_digest_of(checked, body),
                 who=checked.who,
                 address=incoming.address,
                 loopback=incoming.loopback,
@@ -138,6 +143,12 @@ class _InternalError(ShanmenError):
 
     def __init__(self) -> None:
         super().__init__(Code.INTERNAL)
+
+
+def _digest_of(checked: Checked, body: bytes) -> bytes:
+    """SHA-256 of the body: the one that was signed and held against it, else made here."""
+    signed = None if checked.verified is None else checked.verified.digest
+    return signed or hashlib.sha256(body).digest()
 
 
 def _check_media(incoming: Incoming, route: Route, length: int) -> None:

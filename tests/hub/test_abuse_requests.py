@@ -74,6 +74,23 @@ async def test_signature_from_future(tmp_path: Path) -> None:
             assert abs(answer.json["error"]["hub_time_us"] / 1e6 - now) < 30
 
 
+async def test_refusal_is_signed_for_who_reads_it(tmp_path: Path) -> None:
+    """A gateway with a wrong clock learns the time from the refusal, and only from the hub."""
+    from hub.opening import wall_us
+    from protocol.errors import Code
+
+    async with serving(tmp_path) as shell:
+        gateway = await joined(shell)
+        body = gateway.body()
+        headers = shell.sign(gateway.signing, "POST", "/v1/sync", body, created_s=1000)
+        headers["Accept"] = MEDIA_TYPE
+        answer = await shell.call("POST", "/v1/sync", body=body, headers=headers)
+        assert answer.status == 401
+        outcome = gateway.sync.receive(answer.body, now_us=1_000_000_000)
+        assert outcome.error is Code.CLOCK_SKEW
+        assert abs(outcome.offset_us + 1_000_000_000 - wall_us()) < 30_000_000
+
+
 async def test_covered_list_shortened(tmp_path: Path) -> None:
     async with serving(tmp_path) as shell:
         gateway = await joined(shell)
