@@ -150,7 +150,7 @@ class Sealer:
             age_s = min(age_s, FRESH_AGE_S)
         if self.live.get(bound.local, 0) > now_us:
             age_s = min(age_s, self._live_age_s)
-        return (now_us if stream.oldest_us is None else stream.oldest_us) + int(age_s * 1e6)
+        return _waits_since_us(stream, now_us) + int(age_s * 1e6)
 
     def _wait_s(self) -> float | None:
         now_us = self._clock.monotonic_us()
@@ -322,6 +322,14 @@ class Sealer:
             nonce=self._random(NONCE_BYTES),
         )
         queue_object(connection, make_gap(gap, self.identity.signing))
+
+
+def _waits_since_us(stream: Stream, now_us: int) -> int:
+    """Monotonic time since when the oldest row waits; a row of an earlier boot: longer than this one."""
+    if not stream.rows:
+        return now_us
+    oldest = stream.rows[0]
+    return min(oldest.boot_us, now_us) if oldest.is_this_boot else 0
 
 
 def _run_of(stream: Stream, most: int, record_bytes: float) -> list[JournalRow]:
