@@ -47,21 +47,25 @@ async def check_whole(hub) -> None:
     """Invariant 2 and 3: rows, leaves, bodies and chain agree."""
 
     def look(tx):
-        head = leaves.live(tx)
-        data = leaves.data_between(tx, head.generation, 0, head.size)
-        rows = tx.exec_driver_sql("SELECT id, state, leaf, pack, stream, seq FROM segment").all()
-        return head, data, rows, packs.sizes(tx)
+        trees = {}
+        for generation in range(1, leaves.live(tx).generation + 1):
+            head = leaves.head(tx, generation)
+            trees[generation] = head, leaves.data_between(tx, generation, 0, head.size)
+        rows = tx.exec_driver_sql("SELECT * FROM segment").all()
+        return trees, rows, packs.sizes(tx)
 
-    head, data, rows, sizes = await hub.store.read(look)
-    assert len(data) == head.size
-    assert merkle.root_of(data) == merkle.Frontier.load(head.frontier).root()
+    trees, rows, sizes = await hub.store.read(look)
     named = {}
-    for index, one in enumerate(data):
-        parsed = parse_leaf(one)
-        if isinstance(parsed, BatchLeaf):
-            named |= {(int(state), which): index for state, which in parsed.items}
+    for generation, (head, data) in trees.items():
+        assert len(data) == head.size
+        assert merkle.root_of(data) == merkle.Frontier.load(head.frontier).root()
+        for index, one in enumerate(data):
+            parsed = parse_leaf(one)
+            if isinstance(parsed, BatchLeaf):
+                place = generation, index
+                named |= {(int(state), which): place for state, which in parsed.items}
     for row in rows:
-        assert named[row.state, row.id] == row.leaf
+        assert named[row.state, row.id] == (row.generation, row.leaf)
         assert (await hub.reading.segment(row.id))[:4] == b"SMSG"
     for name, size in sizes.items():
         assert hub.bodies.size_of(name) == size
