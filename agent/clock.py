@@ -177,8 +177,15 @@ class Clock:
             )
         return ClockMark(offset_us=0, error_us=_ERROR_UNKNOWN_US, source=ClockSource.NONE)
 
+    def wall_is_impossible(self) -> bool:
+        """Whether the system's clock alone is before a time that has surely passed.
+
+        Libraries that look at that clock themselves (TLS) cannot be used as they are.
+        """
+        return self._wall() < self.floor_us
+
     def is_impossible(self) -> bool:
-        """Whether the wall clock is before a time that has surely passed (no battery: 1970)."""
+        """Whether the best guess is before a time that has surely passed (no battery: 1970)."""
         return self._wall() + (self._hub_offset_us or 0) < self.floor_us
 
     def _fresh_state(self) -> SystemState:

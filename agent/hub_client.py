@@ -278,6 +278,8 @@ def translated(error: Exception, where: str) -> ShanmenError:
     cause: BaseException = error
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
+    elif isinstance(error, aiohttp.ClientOSError) and isinstance(error.__cause__, ssl.SSLError):
+        cause = error.__cause__  # from our own look at the dates
     if isinstance(cause, ssl.SSLCertVerificationError):
         reason = getattr(cause, "verify_message", "") or str(cause.args[-1])
         return CertificateError(

@@ -200,7 +200,7 @@ class Uplink:
         if outcome.inbox:
             await self._inbox.take(outcome.inbox)
         self._judge(outcome)
-        if outcome.items and not outcome.accepted:
+        if outcome.items and not any(one.accepted or one.evidence for one in outcome.items):
             await self._ask_why()
             # Nothing moved, so sending the same again at once would not move it either.
             raise LaterError(Code.BUSY, after_s=max(self._later_s, outcome.retry_after_s))

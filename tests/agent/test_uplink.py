@@ -1,0 +1,570 @@
+"""The uplink against hubs that are slow, black holes, full, false: it waits, backs off, goes on."""
+
+import asyncio
+import contextlib
+import ssl
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+from aiohttp import web
+
+from agent.clock import BUILD_TIME_US, Clock, SystemState
+from agent.health import Health, Progress
+from agent.hub_client import CertificateError, HubClient, LaterError, POLL_SILENCE_S
+from agent.settings import AlarmTable, HubTable
+from agent.tls import CaFileError
+from agent.units import Duration, Size
+from agent.uplink import BATCH_BYTES_MIN, Uplink
+from protocol.envelope import SigningKey
+from protocol.errors import Code, FatalError, RefusedError, TooLargeError, UnavailableError, VerifyError
+from protocol.messages import Accepted, Later, ObjectItem
+
+KEY = SigningKey(bytes(32))
+HUB = SigningKey(bytes(range(32))).principal
+
+
+def table(url, **more):
+    values = {
+        "connect_timeout": Duration.parse("1s"),
+        "request_timeout": Duration.parse("500ms"),
+        "retry_min": Duration.parse("1ms"),
+        "retry_max": Duration.parse("20ms"),
+        "batch": Size.parse("1MiB"),
+    }
+    return HubTable(url=url, **(values | more))
+
+
+class Hub:
+    """A server that answers as its script says; the last entry repeats."""
+
+    def __init__(self, *script):
+        self.script = list(script)
+        self.requests = []
+        self.release = asyncio.Event()
+        self.seen = asyncio.Event()
+
+    async def __call__(self, request):
+        body = await request.read()
+        self.requests.append((request.method, request.path_qs, dict(request.headers), body))
+        self.seen.set()
+        what = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if what == "swallow":
+            await self.release.wait()
+            return web.Response()
+        if isinstance(what, web.Response):
+            return web.Response(status=what.status, body=what.body, headers=what.headers)
+        if callable(what):
+            return await what(request)
+        return web.Response(body=what)
+
+
+@contextlib.asynccontextmanager
+async def serving(hub, *, context=None, host="127.0.0.1"):
+    server = web.Server(hub)
+    runner = web.ServerRunner(server, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, host, 0, ssl_context=context)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]
+    try:
+        yield f"{'https' if context else 'http'}://127.0.0.1:{port}"
+    finally:
+        hub.release.set()
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def client_of(url, *, clock=None, **more):
+    client = HubClient(table(url, **more), clock or synchronised(), hub=HUB, key=KEY)
+    await client.open()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def synchronised():
+    return Clock(system=lambda: SystemState(synchronised=True, error_us=1))
+
+
+class Spool:
+    def __init__(self, count=1):
+        self.wake = asyncio.Event()
+        self.items = [SimpleNamespace(item=ObjectItem(b"x" * 1000)) for _ in range(count)]
+        self.applied = []
+        self.asked = []
+        self.empty = asyncio.Event()
+        self.error = None
+
+    async def next_items(self, bytes_max, items_max):
+        self.asked.append(bytes_max)
+        if not self.items:
+            self.empty.set()
+        return self.items[: min(items_max, bytes_max // 1000)]
+
+    async def apply(self, outcome, items):
+        if self.error:
+            raise self.error
+        self.applied.append(outcome)
+        self.items = self.items[len(outcome.accepted) :]
+
+
+class Sync:
+    """A conversation whose answers are decided by the test; signatures have tests of their own."""
+
+    def __init__(self, verdict=None):
+        self.hub = SimpleNamespace(hub=HUB, signing_public=KEY.public)
+        self.verdict = verdict or (lambda raw, count: outcome(count))
+        self.count = 0
+
+    def request(self, items, *, inbox, software):
+        self.count = len(items)
+        return b"".join(one.raw for one in items)
+
+    def receive(self, raw, *, now_us):
+        return self.verdict(raw, self.count)
+
+
+def outcome(count, *, verdicts=None, error=None, retry_after_s=0, budget=None):
+    results = [
+        SimpleNamespace(verdict=one, accepted=isinstance(one, Accepted), evidence=())
+        for one in (verdicts if verdicts is not None else [Accepted()] * count)
+    ]
+    return SimpleNamespace(
+        items=results,
+        accepted=tuple(one for one in results if one.accepted),
+        inbox=(),
+        time_us=synchronised().now_us(),
+        error=error,
+        retry_after_s=retry_after_s,
+        budget=budget,
+    )
+
+
+class Inbox:
+    applied = (0, 0)
+
+    async def take(self, raws):
+        raise AssertionError("nothing came")
+
+
+def uplink_of(client, spool, sync, tmp_path, *, health=None, clock=None, **more):
+    clock = clock or synchronised()
+    health = health or Health(clock.now_us)
+    progress = Progress(clock.boot_ns, clock.boot_ns(), clock.boot_ns())
+    link = Uplink(
+        client=client, sync=sync, spool=spool, clock=clock, health=health, progress=progress,
+        table=client._table, alarms=AlarmTable(), inbox=Inbox(), folder=tmp_path, **more,
+    )
+    link.health, link.progress = health, progress
+    return link
+
+
+@contextlib.asynccontextmanager
+async def running(link):
+    task = asyncio.create_task(link.run())
+    try:
+        async with asyncio.timeout(20):
+            yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, FatalError):
+            await task
+
+
+async def test_a_black_hole_times_out_and_is_asked_again_with_less(tmp_path):
+    hub = Hub("swallow", "swallow", b"ok")
+    spool = Spool(600)
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        async with running(link):
+            await spool.empty.wait()
+    sizes = [len(body) for *_, body in hub.requests]
+    assert sizes[0] == 600_000
+    assert sizes[1] < sizes[0]
+    assert sizes[2] < sizes[1]
+    assert link.health.counters["sync failed"] == 2
+
+
+async def test_batches_never_shrink_below_what_a_segment_needs_to_move(tmp_path):
+    hub = Hub(*["swallow"] * 8, b"ok")
+    spool = Spool(600)
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        async with running(link):
+            await spool.empty.wait()
+    assert min(spool.asked) == BATCH_BYTES_MIN
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+async def test_busy_is_never_permanent(tmp_path, status):
+    hub = Hub(web.Response(status=status), web.Response(status=status), b"ok")
+    spool = Spool(3)
+    async with serving(hub) as url, client_of(url) as client:
+        async with running(uplink_of(client, spool, Sync(), tmp_path)):
+            await spool.empty.wait()
+    assert len(hub.requests) == 3
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 409, 413])
+async def test_no_unsigned_refusal_is_permanent_and_redirects_are_not_followed(tmp_path, status):
+    hub = Hub(web.Response(status=status, headers={"Location": "http://127.0.0.1:1/"}), b"ok")
+    spool = Spool(3)
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        async with running(link):
+            await spool.empty.wait()
+    assert len(hub.requests) == 2
+    assert not spool.items
+
+
+async def test_the_hub_says_how_long_to_wait(tmp_path, monkeypatch):
+    hub = Hub(web.Response(status=503, headers={"Retry-After": "77"}), b"ok")
+    waits = []
+    spool = Spool(1)
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+
+        async def sleep(seconds):
+            waits.append(seconds)
+
+        link._sleep = sleep
+        async with running(link):
+            await spool.empty.wait()
+    assert waits == [77]
+
+
+async def test_waits_grow_with_jitter_to_the_cap(tmp_path):
+    hub = Hub(web.Response(status=503))
+    waits = []
+    enough = asyncio.Event()
+    spool = Spool(1)
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+
+        async def sleep(seconds):
+            waits.append(seconds)
+            if len(waits) > 30:
+                enough.set()
+
+        link._sleep = sleep
+        async with running(link):
+            await enough.wait()
+    assert 0.0005 <= waits[0] <= 0.001
+    assert all(0.010 <= one <= 0.020 for one in waits[6:])
+    assert len(set(waits[6:])) > 10
+
+
+async def test_a_knock_ends_the_wait_when_the_link_is_up(tmp_path):
+    hub = Hub(web.Response(status=502), b"ok")
+    spool = Spool(1)
+    long = {"retry_min": Duration.parse("10m"), "retry_max": Duration.parse("10m")}
+    async with serving(hub) as url, client_of(url, **long) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        async with running(link):
+            while not link.progress.uplink_waits:
+                await asyncio.sleep(0)
+            link.knock()
+            await spool.empty.wait()
+    assert len(hub.requests) == 2
+
+
+async def test_later_for_everything_backs_off_and_does_not_spin(tmp_path):
+    hub = Hub(b"ok")
+    spool = Spool(2)
+    waits = []
+    enough = asyncio.Event()
+    sync = Sync(lambda raw, count: outcome(count, verdicts=[Later(7)] * count))
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, sync, tmp_path)
+
+        async def sleep(seconds):
+            waits.append(seconds)
+            if len(waits) == 3:
+                enough.set()
+                await asyncio.Event().wait()
+
+        link._sleep = sleep
+        async with running(link):
+            await enough.wait()
+    assert waits == [7, 7, 7]
+
+
+async def test_a_false_answer_is_an_alarm_and_sending_goes_on(tmp_path):
+    hub = Hub(b"false", b"ok")
+    spool = Spool(1)
+
+    def verdict(raw, count):
+        if raw == b"false":
+            raise VerifyError(Code.SIGNATURE_INVALID)
+        return outcome(count)
+
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(verdict), tmp_path)
+        raised = []
+        link.health.raise_alarm = lambda key, **fields: raised.append(key)
+        async with running(link):
+            await spool.empty.wait()
+    assert raised == ["untrusted"]
+    assert len(spool.applied) == 1
+
+
+async def test_an_unknown_state_of_our_own_ends_the_uplink(tmp_path):
+    hub = Hub(b"ok")
+    spool = Spool(1)
+    spool.error = FatalError(Code.STORAGE_UNKNOWN)
+    async with serving(hub) as url, client_of(url) as client:
+        with pytest.raises(FatalError):
+            async with asyncio.timeout(5):
+                await uplink_of(client, spool, Sync(), tmp_path).run()
+
+
+async def test_a_full_disk_at_the_receipt_is_tried_again(tmp_path):
+    hub = Hub(b"ok")
+    spool = Spool(1)
+    spool.error = UnavailableError(Code.DISK_FULL)
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        async with running(link):
+            while len(hub.requests) < 3:
+                await asyncio.sleep(0)
+            spool.error = None
+            await spool.empty.wait()
+    assert len(spool.applied) == 1
+
+
+async def test_the_hubs_budget_and_pace_are_kept(tmp_path):
+    hub = Hub(b"ok")
+    spool = Spool(300)
+    sync = Sync(lambda raw, count: outcome(count, budget=100_000))
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, sync, tmp_path)
+        link.budget(200_000, 0)
+        async with running(link):
+            await spool.empty.wait()
+    assert spool.asked[0] == 200_000
+    assert set(spool.asked[1:]) == {100_000}
+
+
+async def test_a_request_is_signed_and_small(tmp_path):
+    hub = Hub(b"ok")
+    spool = Spool(1)
+    async with serving(hub) as url, client_of(url) as client:
+        async with running(uplink_of(client, spool, Sync(), tmp_path)):
+            await spool.empty.wait()
+    method, path, headers, body = hub.requests[0]
+    assert (method, path) == ("POST", "/v1/sync")
+    assert "sm=" in headers["Signature-Input"]
+    assert "User-Agent" not in headers
+    assert "Accept-Encoding" not in headers
+    assert headers["Content-Length"] == str(len(body))
+    assert sum(len(name) + len(value) + 4 for name, value in headers.items()) < 800
+
+
+async def test_an_answer_that_is_too_large_is_not_read(tmp_path):
+    async def endless(request):
+        response = web.StreamResponse(headers={"Content-Length": str(1 << 30)})
+        await response.prepare(request)
+        return response
+
+    hub = Hub(endless)
+    async with serving(hub) as url, client_of(url) as client:
+        with pytest.raises(TooLargeError):
+            await client.sync(b"x")
+
+
+async def test_nobody_listens(tmp_path):
+    async with client_of("http://127.0.0.1:9") as client:
+        with pytest.raises(LaterError) as raised:
+            await client.sync(b"x")
+    assert raised.value.code is Code.UNREACHABLE
+
+
+async def test_a_poll_without_heartbeats_is_dead(tmp_path, monkeypatch):
+    monkeypatch.setattr("agent.hub_client.POLL_SILENCE_S", 0.2)
+    assert POLL_SILENCE_S == 12
+
+    async def silent(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"\0")
+        await hub.release.wait()
+        return response
+
+    hub = Hub(silent)
+    async with serving(hub) as url, client_of(url) as client:
+        got = []
+        with pytest.raises(LaterError) as raised:
+            async for piece in client.poll({"generation": "0", "n": "0"}):
+                got.append(piece)
+    assert raised.value.code is Code.TIMEOUT
+    assert b"".join(got) == b"\0"
+
+
+async def test_plain_http_refused():
+    with pytest.raises(RefusedError) as raised:
+        HubClient(table("http://10.0.0.1:80"), synchronised(), hub=HUB, key=KEY)
+    assert raised.value.code is Code.PLAIN_HTTP
+
+
+# --- TLS -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """An authority of a county's own, and a certificate for 127.0.0.1 made by it."""
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder = tmp_path_factory.mktemp("tls")
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+
+    def name(text):
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    authority = (
+        x509.CertificateBuilder().subject_name(name("county")).issuer_name(name("county"))
+        .public_key(ca_key.public_key()).serial_number(1)
+        .not_valid_before(now - 900 * day).not_valid_after(now + 900 * day)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    (folder / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+
+    def issue(label, address, begins, ends):
+        key = ec.generate_private_key(ec.SECP256R1())
+        made = (
+            x509.CertificateBuilder().subject_name(name("hub")).issuer_name(name("county"))
+            .public_key(key.public_key()).serial_number(x509.random_serial_number())
+            .not_valid_before(now + begins * day).not_valid_after(now + ends * day)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+            .sign(ca_key, hashes.SHA256())
+        )
+        (folder / f"{label}.pem").write_bytes(
+            made.public_bytes(serialization.Encoding.PEM)
+            + key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+
+    issue("good", "127.0.0.1", -1, 90)
+    issue("expired", "127.0.0.1", -400, -300)
+    issue("other", "127.0.0.2", -1, 90)
+    return folder
+
+
+def server_context(path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+async def test_a_certificate_of_the_countys_own_authority(certificates):
+    context = server_context(certificates / "good.pem")
+    async with serving(Hub(b"ok"), context=context) as url:
+        async with client_of(url, ca=str(certificates / "ca.pem")) as client:
+            assert await client.sync(b"x") == b"ok"
+            assert client.certificate_ends_s > 1e9
+
+
+@pytest.mark.parametrize(
+    ("which", "ca", "reason"),
+    [
+        ("good", False, "unable to get local issuer certificate"),
+        ("expired", True, "certificate has expired"),
+        ("other", True, "IP address mismatch"),
+    ],
+)
+async def test_a_wrong_certificate_is_never_accepted(certificates, which, ca, reason, tmp_path):
+    context = server_context(certificates / f"{which}.pem")
+    hub = Hub(b"ok")
+    authority = {"ca": str(certificates / "ca.pem")} if ca else {}
+    async with serving(hub, context=context) as url, client_of(url, **authority) as client:
+        with pytest.raises(CertificateError) as raised:
+            await client.sync(b"x")
+        assert reason in raised.value.expected
+        spool = Spool(1)
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        async with running(link):
+            while "certificate" not in link.health.alarms:
+                await asyncio.sleep(0)
+    assert hub.requests == []
+    assert spool.items
+
+
+async def test_old_tls_is_refused(certificates):
+    context = server_context(certificates / "good.pem")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with serving(Hub(b"ok"), context=context) as url:
+        async with client_of(url, ca=str(certificates / "ca.pem")) as client:
+            assert client._connector._ssl.minimum_version is ssl.TLSVersion.TLSv1_2
+            assert client._connector._ssl.verify_mode is ssl.CERT_REQUIRED
+            assert client._connector._ssl.check_hostname
+
+
+async def test_an_authority_that_cannot_be_read(tmp_path):
+    for content in (None, b"", b"no certificate"):
+        path = tmp_path / "ca.pem"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(CaFileError):
+            async with client_of("https://127.0.0.1:1", ca=str(path)):
+                pass
+
+
+async def test_clock_1970_judges_the_certificate_by_what_has_surely_passed(certificates):
+    class Back:
+        wall = 3_600_000_000
+        boot = 10**9
+
+    def clock():
+        return Clock(
+            wall=lambda: Back.wall,
+            boot=lambda: Back.boot,
+            system=lambda: SystemState(synchronised=False, error_us=0),
+        )
+
+    context = server_context(certificates / "good.pem")
+    authority = {"ca": str(certificates / "ca.pem")}
+    async with serving(Hub(b"ok"), context=context) as url:
+        one = clock()
+        async with client_of(url, clock=one, **authority) as client:
+            assert await client.sync(b"x") == b"ok"
+            # The hub's time is known now, and by it this certificate is not valid: found at once.
+            far = BUILD_TIME_US + 10 * 365 * 86_400_000_000
+            one.learn_hub(far, sent_ns=Back.boot, received_ns=Back.boot)
+            await client.renew()
+            with pytest.raises(CertificateError):
+                await client.sync(b"x")
+    context = server_context(certificates / "expired.pem")
+    async with serving(Hub(b"ok"), context=context) as url:
+        async with client_of(url, clock=clock(), **authority) as client:
+            with pytest.raises(CertificateError):
+                await client.sync(b"x")
+
+
+def test_the_environment_cannot_turn_verification_off(tmp_path):
+    code = (
+        "from agent.tls import context_for; from agent.clock import Clock;"
+        "c = context_for(None, Clock()); print(c.verify_mode.name, c.check_hostname)"
+    )
+    import sys
+
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONHTTPSVERIFY": "0", "PATH": "/usr/bin", "PYTHONPATH": "."},
+        capture_output=True, text=True, check=True,
+    )
+    assert out.stdout.split() == ["CERT_REQUIRED", "True"]
