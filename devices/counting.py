@@ -99,9 +99,7 @@ def _first(rule: CounterRule, state: CounterState | None, raw: int, at_us: int) 
     return Step(state=fresh, increment=0, quality=Quality.REBASED)
 
 
-def _fell(
-    rule: CounterRule, state: CounterState, raw: int, at_us: int, restarted: str
-) -> Step:
+def _fell(rule: CounterRule, state: CounterState, raw: int, at_us: int, restarted: str) -> Step:
     """Lower than before: the daily restart, a roll-over, a reset, or a fault; in this order."""
     allowed = _allowed(rule, state, at_us)
     if restarted != "no" and raw <= allowed:
@@ -131,9 +129,7 @@ def _doubt(rule: CounterRule, state: CounterState, raw: int, at_us: int) -> Step
     near = state.suspect is not None and 0 <= raw - state.suspect <= _allowed(rule, state, at_us)
     if near:
         after = _accept(rule, state, raw, at_us, restarts=1)
-        return Step(
-            state=after, increment=None, quality=Quality.REBASED | Quality.GAP_BEFORE
-        )
+        return Step(state=after, increment=None, quality=Quality.REBASED | Quality.GAP_BEFORE)
     doubted = CounterState(
         raw=state.raw,
         wrap=state.wrap,

@@ -161,9 +161,7 @@ def _unknown_profile(request: Request, path: str, profile: str) -> None:
         request.walk.add(f"{path}.profile", "unknown-profile", profile, known=", ".join(known))
 
 
-def _mqtt_plans(
-    tables: list[tuple[str, Mapping[str, Any]]], request: Request
-) -> list[DriverPlan]:
+def _mqtt_plans(tables: list[tuple[str, Mapping[str, Any]]], request: Request) -> list[DriverPlan]:
     walk = request.walk
     brokers = _brokers(request)
     json: list[JsonSource] = []
@@ -222,9 +220,7 @@ def _brokers(request: Request) -> dict[str, MqttTable]:
     return found
 
 
-def _pack_of(
-    resource: str, given: str | None, path: str, request: Request
-) -> Pack | None:
+def _pack_of(resource: str, given: str | None, path: str, request: Request) -> Pack | None:
     declared = request.declared.get(resource)
     if given is not None and declared is not None and given != declared:
         request.walk.add(
@@ -343,9 +339,7 @@ def _plugin_plans(
 ) -> list[DriverPlan]:
     plans: list[DriverPlan] = []
     for name, entry in request.plugins.items():
-        own = [
-            (path, table) for path, table in tables if table["profile"].startswith(f"{name}/")
-        ]
+        own = [(path, table) for path, table in tables if table["profile"].startswith(f"{name}/")]
         if own:
             plugin: Plugin = entry.load()
             plans += plugin(own, request)

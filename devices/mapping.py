@@ -242,9 +242,7 @@ def _scale(entry: FieldMap, field: Field, walk: Walk, path: str) -> tuple[float 
 def _check_codes(entry: FieldMap, field: Field, walk: Walk, path: str) -> None:
     for word, code in (entry.codes or {}).items():
         if field.codes and code not in field.codes:
-            walk.add(
-                f"{path}.codes.{word}", "impossible", code, expected=", ".join(field.codes)
-            )
+            walk.add(f"{path}.codes.{word}", "impossible", code, expected=", ".join(field.codes))
 
 
 def _counter(

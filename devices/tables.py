@@ -40,7 +40,8 @@ Name = Annotated[
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 #: A duration as a technician writes it: `300ms`, `20s`, `5m`, `26h`, `7d`; see `span_us`.
 Span = Annotated[
-    str, msgspec.Meta(pattern=r"^\d{1,9}(ms|s|m|h|d)$", description='a duration, "30s", "5m", "26h"')
+    str,
+    msgspec.Meta(pattern=r"^\d{1,9}(ms|s|m|h|d)$", description='a duration, "30s", "5m", "26h"'),
 ]
 
 
@@ -136,9 +137,7 @@ class Walk:
 @cache
 def _fields(cls: type[msgspec.Struct]) -> dict[str, tuple[Any, bool]]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    return {
-        one.encode_name: (hints[one.name], one.required) for one in msgspec.structs.fields(cls)
-    }
+    return {one.encode_name: (hints[one.name], one.required) for one in msgspec.structs.fields(cls)}
 
 
 def _without_none(annotation: Any) -> Any:

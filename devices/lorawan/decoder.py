@@ -88,9 +88,7 @@ class LorawanDecoder:
         if session is None:
             return Reading(promise=Promise.A)
         self._count(event.dev_eui, "joins")
-        return Reading(
-            watermarks=[self._remember(event.dev_eui, session)], promise=Promise.A
-        )
+        return Reading(watermarks=[self._remember(event.dev_eui, session)], promise=Promise.A)
 
     def _uplink(
         self, source: LorawanSource, uplink: Uplink, message: Message, gateway_us: int
@@ -195,9 +193,7 @@ class LorawanDecoder:
         self._sessions[eui] = session
         return Watermark(source=f"lorawan/{eui}", value=session.dump())
 
-    def _fault(
-        self, eui: str, fault: CodecFault, message: Message, uplink: Uplink
-    ) -> Rejected:
+    def _fault(self, eui: str, fault: CodecFault, message: Message, uplink: Uplink) -> Rejected:
         detail = f"port {uplink.port}, byte {fault.offset}: {fault.item}"
         raw = message.payload[:RAW_BYTES_MAX]
         return Rejected(device=eui, reason=fault.reason, raw=raw, detail=printable(detail))

@@ -119,9 +119,7 @@ def read_profile(text: str, name: str) -> Profile:
         raw: dict[str, Any] = tomllib.loads(text)
         one = msgspec.convert(raw, Profile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(
-            Code.CONFIG_INVALID, field=name, value="", expected=str(error)
-        ) from error
+        raise ConfigError(Code.CONFIG_INVALID, field=name, value="", expected=str(error)) from error
     for path, expected in _contradictions(one):
         raise ConfigError(Code.CONFIG_INVALID, field=f"{name}: {path}", expected=expected)
     return one

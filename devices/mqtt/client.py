@@ -330,13 +330,9 @@ class Connection:
             self.client.acknowledge(delivery)
 
 
-def _handshake(
-    context: ssl.SSLContext, settings: Settings, tcp: socket.socket
-) -> ssl.SSLSocket:
+def _handshake(context: ssl.SSLContext, settings: Settings, tcp: socket.socket) -> ssl.SSLSocket:
     """Do the TLS handshake; the certificate and its name are verified by the context."""
-    wrapped = context.wrap_socket(
-        tcp, server_hostname=settings.host, do_handshake_on_connect=False
-    )
+    wrapped = context.wrap_socket(tcp, server_hostname=settings.host, do_handshake_on_connect=False)
     try:
         wrapped.settimeout(settings.timeout_s)
         wrapped.do_handshake()

@@ -60,7 +60,5 @@ def subscriptions(filters: Iterable[str]) -> list[str]:
     """The fewest filters that hear everything: brokers may deliver once per filter that matches."""
     wanted = sorted(set(filters))
     return [
-        one
-        for one in wanted
-        if not any(other != one and covers(other, one) for other in wanted)
+        one for one in wanted if not any(other != one and covers(other, one) for other in wanted)
     ]

@@ -1,7 +1,7 @@
 """Real brokers for the tests of drivers: nats-server always, mosquitto where the system has it."""
 
 import asyncio
-import datetime
+import datetime as dt
 import getpass
 import ipaddress
 import os
@@ -63,7 +63,11 @@ class Broker:
         config.write_text(self._config())
         program = _program("nats-server" if self.kind == "nats" else "mosquitto")
         self.process = await asyncio.create_subprocess_exec(
-            program, "-c", str(config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            program,
+            "-c",
+            str(config),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
         )
         ready = asyncio.Event()
         self.drain = asyncio.create_task(self._read(self.process, ready))
@@ -179,7 +183,7 @@ def certificates(tmp_path_factory) -> Certificates:
     from cryptography.x509.oid import NameOID
 
     folder = tmp_path_factory.mktemp("tls")
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
 
     def name(text):
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
@@ -191,8 +195,8 @@ def certificates(tmp_path_factory) -> Certificates:
             .issuer_name(name(issuer))
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=2))
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=2))
         )
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical=critical)
@@ -206,9 +210,15 @@ def certificates(tmp_path_factory) -> Certificates:
         (x509.BasicConstraints(ca=True, path_length=0), True),
         (
             x509.KeyUsage(
-                digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
-                key_encipherment=False, data_encipherment=False, key_agreement=False,
-                encipher_only=False, decipher_only=False,
+                digital_signature=True,
+                key_cert_sign=True,
+                crl_sign=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
+                decipher_only=False,
             ),
             True,
         ),

@@ -106,8 +106,14 @@ def test_codec_of_any_payload(codec):
 
 PAYLOADS = {
     "bosch-tps110": ["01", "01ff", "240300007503000000000000001d020301"],
-    "dingtek-do200": ["800002011500000000016f0079ffb0fff500000081", "8000020311000b18020a05a0003c000081"],
-    "dingtek-do201": ["800031021706b4000001610010fff6fff08b2d00010081", "80003103100101181e3c003c14000081"],
+    "dingtek-do200": [
+        "800002011500000000016f0079ffb0fff500000081",
+        "8000020311000b18020a05a0003c000081",
+    ],
+    "dingtek-do201": [
+        "800031021706b4000001610010fff6fff08b2d00010081",
+        "80003103100101181e3c003c14000081",
+    ],
     "dingtek-do202": ["800032021706b4000001610010fff6fff08b2d00010081"],
     "imbuildings-people-counter": ["02060004a30b00f0d40e0001000000000020000d000a6a"],
     "parametric-pcr2": ["be010400010002000300041c200ce40139"],
@@ -135,7 +141,9 @@ def test_envelope_and_session_of_any_event(seed):
     event |= {"fCnt": 3, "confirmed": True, "data": base64.b64encode(b"\x01").decode()}
     text = json.dumps(mutated_tree(event, rng)).encode()
     try:
-        found = open_event(rng.choice(["up", "join"]), mutated_bytes(text, rng) if rng.random() < 0.3 else text)
+        found = open_event(
+            rng.choice(["up", "join"]), mutated_bytes(text, rng) if rng.random() < 0.3 else text
+        )
     except DecodeError:
         return
     if hasattr(found, "f_cnt"):

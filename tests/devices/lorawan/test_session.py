@@ -132,7 +132,9 @@ def lives(draw):
         second += draw(st.integers(20, 4000))
         if draw(st.integers(0, 9)) == 0:
             addr, counter = addr + 1, 0
-        frames.append((f"{addr:08x}", counter & 0xFFFF, second, draw(st.binary(min_size=1, max_size=2))))
+        frames.append(
+            (f"{addr:08x}", counter & 0xFFFF, second, draw(st.binary(min_size=1, max_size=2)))
+        )
         counter += draw(st.sampled_from([1, 1, 1, 2, 5]))
     return frames
 
