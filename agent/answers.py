@@ -68,6 +68,7 @@ class Answers:
         self._forks = forks
         self._bounds = bounds
         self._random = random
+        self.streams: dict[bytes, ResourceId] = {}  # ended ones too, read at the start
         self._pages: dict[bytes, list[Shown]] = {}  # evidence so far, by stream
         self._unproven: dict[ResourceId, int] = {}  # forks without evidence in a row
 
@@ -169,15 +170,17 @@ class Answers:
         bound = self._bound_of(ref.stream)
         if bound is None or bound.stream is None or not isinstance(verdict, Fork | Overlap):
             return
+        if ref.kind == "evidence" and not result.evidence and ref.stream not in self._pages:
+            self._release(bound)  # the hub has nothing that this file does not know
+            return
         pages = self._pages.setdefault(ref.stream, [])
         pages += result.evidence
         if result.more and result.evidence:
             bound.stream.state = StreamState.WAITING
             last = result.evidence[-1].header
             self._spool.hold(ref.stream, HOLD_S)
-            self._spool.ask(
-                EvidenceItem(resource=bound.id, stream=bound.stream.id, after=last.seq)
-            )
+            stream = StreamId(ref.stream)
+            self._spool.ask(EvidenceItem(resource=bound.id, stream=stream, after=last.seq))
             return
         covered = self._pages.pop(ref.stream)
         reason = "fork" if isinstance(verdict, Fork) else "overlap"
@@ -190,20 +193,28 @@ class Answers:
                 # A second new stream would not help: nothing is dropped, the technician is called.
                 self._spool.hold(ref.stream, HOLD_UNPROVEN_S)
                 return
-        bound.stream.state = StreamState.LIVE
-        await self._forks.succeed(bound, covered=covered, reason=reason)
+        await self._forks.succeed(bound, covered=covered, reason=reason, stream=ref.stream)
         self.alarm("fork", {"resource": bound.local, "headers": len(covered)})
+
+    def _release(self, bound: Bound) -> None:
+        if bound.stream is not None:
+            bound.stream.state = StreamState.LIVE
+        self._forks.wake()
 
     # --- missing ------------------------------------------------------------------------------------
 
     async def _missing(self, ref: Ref, result: ItemResult) -> None:
         bound = self._bound_of(ref.stream)
+        if ref.kind == "evidence":
+            if bound is not None:
+                self._release(bound)
+            return
         if isinstance(result.verdict, UnknownResource):
             if bound is not None:
                 await self._database.write("resend", lambda c: _again(c, bound.id))
             self._spool.hold(ref.stream, 1.0)
             return
-        if not isinstance(result.verdict, Missing) or ref.kind == "evidence":
+        if not isinstance(result.verdict, Missing):
             return
         have = result.verdict.have
         start = 0 if have is None else have + 1
@@ -236,9 +247,18 @@ class Answers:
         await self._database.write("resend", work)
         self.alarm("hub-restored", {})
 
+    async def load(self) -> None:
+        """Read which stream belongs to which resource."""
+        rows = await self._database.read(
+            lambda c: c.execute("SELECT id, resource FROM stream").fetchall()
+        )
+        self.streams = {stream: ResourceId(resource) for stream, resource in rows}
+
     def _bound_of(self, stream: bytes) -> Bound | None:
+        resource = self.streams.get(stream)
         for bound in self._bounds.values():
-            if bound.stream is not None and bound.stream.id == stream:
+            if bound.id == resource or (bound.stream is not None and bound.stream.id == stream):
+                self.streams[stream] = bound.id
                 return bound
         return None
 

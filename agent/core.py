@@ -5,14 +5,15 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from agent.answers import Answers
-from agent.database import Database
 from agent.forks import Forks
 from agent.lane import Lane, folder_of
+from agent.mending import mend
 from agent.pipeline import Pipeline
 from agent.ports import Clock, CoreSettings, Identity, Paths, Randomness
+from agent.recovery import Damage, open_database
 from agent.resources import Bound, bind
 from agent.rest import RootKey
-from agent.schema import BodyState
+from agent.schema import BodyState, StreamState
 from agent.spool import Spool, get
 from protocol.checkpoint import parse_note
 from protocol.ids import ResourceId
@@ -50,7 +51,7 @@ class Core:
         self.quarantine = main.quarantine
         self.sealer = main.sealer
         self.clock = clock
-        self._stopping = asyncio.Event()
+        self.damage = Damage()  # what was wrong with the spool at this start
 
     @classmethod
     async def open(
@@ -75,7 +76,9 @@ class Core:
         bounds = {r.local: bind(r, identity.agent) for r in settings.resources}
         inside = {local: bound for local, bound in bounds.items() if not bound.leaves}
         outside = {local: bound for local, bound in bounds.items() if bound.leaves}
-        database = await Database.open(paths.spool, budget_bytes=settings.budget_bytes)
+        database, damage = await open_database(
+            paths.spool, budget_bytes=settings.budget_bytes
+        )
         main = Lane(
             database=database,
             bounds=outside,
@@ -89,12 +92,14 @@ class Core:
             budget_bytes=settings.budget_bytes,
         )
         await main.load()
+        questions = await mend(main, damage, identity, clock) if damage else []
         vault = None
         if inside:
+            in_vault, vault_damage = await open_database(
+                paths.vault, budget_bytes=settings.vault_budget_bytes
+            )
             vault = Lane(
-                database=await Database.open(
-                    paths.vault, budget_bytes=settings.vault_budget_bytes
-                ),
+                database=in_vault,
                 bounds=inside,
                 identity=identity,
                 root=RootKey(root_key, vault_random),
@@ -106,10 +111,19 @@ class Core:
                 budget_bytes=settings.vault_budget_bytes,
             )
             await vault.load()
+            if vault_damage:
+                for _ in await mend(vault, vault_damage, identity, clock):
+                    pass  # there is no hub to ask: what never leaves is compared with nobody
+                for bound in vault.bounds.values():
+                    if bound.stream is not None:
+                        bound.stream.state = StreamState.LIVE
         core = cls(
             main=main, vault=vault, bounds=bounds, identity=identity, clock=clock, root=root
         )
+        core.damage = damage
         await core._begin()
+        for question in questions:
+            core.spool.ask(question)
         return core
 
     async def _begin(self) -> None:
@@ -118,6 +132,7 @@ class Core:
         if isinstance(raw, bytes):
             spool.checkpoint = parse_note(raw.decode())
             self._see()
+        await self.answers.load()
         stats = await spool.stats()
         main.sealer.due_bodies = stats.due
         main.sealer.sealed = spool.wake

@@ -9,6 +9,7 @@ without evidence nothing is dropped (edge-storage.md §4).
 
 import logging
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,6 +39,7 @@ _LOG: Final = logging.getLogger(__name__)
 @dataclass(slots=True)
 class _Result:
     stream: Stream
+    rows: list[JournalRow] = field(default_factory=list)  # that wait now
     dropped: int = 0  # records that the hub has
     returned: int = 0  # records back in the journal
     lost: int = 0
@@ -53,17 +55,26 @@ class Forks:
         self._lane = lane
         self._random = random
 
-    async def succeed(self, bound: Bound, *, covered: Sequence[Shown], reason: str) -> None:
+    async def succeed(
+        self,
+        bound: Bound,
+        *,
+        covered: Sequence[Shown],
+        reason: str,
+        stream: bytes | None = None,
+    ) -> None:
         """End the live stream of a resource; what the hub lacks goes on in a new one.
 
-        reason: stands in `continues`, e.g. "fork". Drivers whose watermark was taken back are named
+        reason: stands in `continues`, e.g. "fork". stream: the one that cannot go on; where it had
+        ended before, its segments without a receipt join the live stream. Drivers whose watermark was taken back are named
         to `on_resumed`, because an instance in use trusts what it has already yielded.
         """
         lane = self._lane
         async with lane.sealer.gate, lane.journal.gate:
-            old = bound.stream
-            if old is None:
+            live = bound.stream
+            if live is None:
                 return
+            old = StreamId(stream or live.id)
             ranges = [
                 row for one in covered if one.state is State.BODY for row in one.header.rows
             ]
@@ -73,6 +84,10 @@ class Forks:
 
             def then(result: _Result) -> None:
                 bound.stream = result.stream
+                result.stream.rows = deque(result.rows)
+                result.stream.waiting = sum(row.count for row in result.rows)
+                result.stream.oldest_us = result.rows[0].boot_us if result.rows else None
+                result.stream.state = StreamState.LIVE
                 bound.counters.lost += result.lost
                 lane.epochs.close(bound)
                 lane.journal.watermarks.update(result.watermarks)
@@ -92,38 +107,36 @@ class Forks:
             self.on_resumed(frozenset(driver for driver, _ in result.watermarks))
         lane.journal.grew.set()
 
+    def wake(self) -> None:
+        """Let the sealer look again: a stream that waited goes on."""
+        self._lane.journal.grew.set()
+
     # --- on the database's thread ------------------------------------------------------------------
 
     def _write(
         self,
         connection: sqlite3.Connection,
         bound: Bound,
-        old: Stream,
+        old: StreamId,
         covered: Sequence[Shown],
         ranges: Sequence[RowRange],
         reason: str,
     ) -> _Result:
-        new = self._lane.register.new_stream()
-        new.next_row = old.next_row
-        new.continues = msgspec.msgpack.encode(
-            [old.id, max(0, old.next_seq - 1), old.head, reason[:200]]
-        )
-        self._lane.register.insert_stream(connection, bound, new)
-        result = _Result(new)
-        rows: list[JournalRow] = []
-        for row in old.rows:
-            rows += self._journal_row(connection, new.id, row, ranges, result)
-        rows += self._bodies(connection, bound, old, new.id, ranges, result)
-        new.rows.extend(sorted(rows, key=lambda row: (row.first_row, row.id)))
-        new.waiting = sum(row.count for row in rows)
-        new.oldest_us = new.rows[0].boot_us if new.rows else None
+        live = bound.stream
+        if live is None:
+            raise RuntimeError("no live stream")
+        target = live
+        if live.id == old:
+            target = self._lane.register.follow(connection, bound, live, reason)
+        result = _Result(target)
+        for row in live.rows:
+            result.rows += self._journal_row(connection, target.id, row, ranges, result)
+        result.rows += self._bodies(connection, bound, old, target.id, ranges, result)
+        result.rows.sort(key=lambda row: (row.first_row, row.id))
         connection.execute(
-            "UPDATE stream SET state = ?, due_n = 0, due_bytes = 0, sealed = sealed - ?,"
-            " lost = lost + ? WHERE id = ?",
-            (int(StreamState.ENDED), result.returned, result.lost, old.id),
-        )
-        connection.execute(
-            "UPDATE epoch_key SET open = 0 WHERE resource = ? AND open = 1", (bound.id,)
+            "UPDATE stream SET due_n = 0, due_bytes = 0, sealed = sealed - ?, lost = lost + ?"
+            " WHERE id = ?",
+            (result.returned, result.lost, old),
         )
         self._take_back(connection, covered, result)
         return result
@@ -157,7 +170,7 @@ class Forks:
         self,
         connection: sqlite3.Connection,
         bound: Bound,
-        old: Stream,
+        old: StreamId,
         stream: StreamId,
         ranges: Sequence[RowRange],
         result: _Result,
@@ -166,7 +179,7 @@ class Forks:
         found = connection.execute(
             "SELECT b.id, b.seq, b.n, c.data FROM body b LEFT JOIN content c ON c.id = b.id"
             " WHERE b.stream = ? AND b.state IN (?, ?) ORDER BY b.seq",
-            (old.id, int(BodyState.DUE), int(BodyState.HELD)),
+            (old, int(BodyState.DUE), int(BodyState.HELD)),
         ).fetchall()
         rows: list[JournalRow] = []
         for body, seq, count, raw in found:
@@ -184,7 +197,7 @@ class Forks:
                 rows += self._put(connection, stream, like, segment.header.rows, columns, left)
             connection.execute("DELETE FROM body WHERE id = ?", (body,))
             connection.execute("DELETE FROM content WHERE id = ?", (body,))
-            connection.execute("DELETE FROM chain WHERE stream = ? AND seq = ?", (old.id, seq))
+            connection.execute("DELETE FROM chain WHERE stream = ? AND seq = ?", (old, seq))
         return rows
 
     def _open(
@@ -237,7 +250,7 @@ class Forks:
         self,
         connection: sqlite3.Connection,
         bound: Bound,
-        old: Stream,
+        old: StreamId,
         body: int,
         seq: int,
         count: int,
@@ -247,7 +260,7 @@ class Forks:
         )
         note = Gap(
             resource=bound.id,
-            stream=old.id,
+            stream=old,
             unit="seq",
             first=seq,
             last=seq,

@@ -22,6 +22,7 @@ from protocol.envelope import Envelope
 from protocol.errors import Code, ConfigError
 from protocol.grades import rules
 from protocol.ids import ObjectId, PrincipalId, StreamId
+from protocol.limits import REASON_CHARS_MAX
 from protocol.registration import (
     Classification,
     Coordinates,
@@ -116,6 +117,24 @@ class Register:
                 stream.continues,
             ),
         )  # fmt: skip
+
+    def follow(
+        self, connection: sqlite3.Connection, bound: Bound, old: Stream, reason: str
+    ) -> Stream:
+        """End a stream and write the one that continues it; row numbers go on, epochs begin anew."""
+        new = self.new_stream()
+        new.next_row = old.next_row
+        new.continues = msgspec.msgpack.encode(
+            [old.id, max(0, old.next_seq - 1), old.head, reason[:REASON_CHARS_MAX]]
+        )
+        self.insert_stream(connection, bound, new)
+        connection.execute(
+            "UPDATE stream SET state = ? WHERE id = ?", (int(StreamState.ENDED), old.id)
+        )
+        connection.execute(
+            "UPDATE epoch_key SET open = 0 WHERE resource = ? AND open = 1", (bound.id,)
+        )
+        return new
 
     def content_hash(self, bound: Bound) -> bytes:
         """Hash of everything an entry says but version, time and nonce: to see a change."""

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ VERSION: Final = 3_007_000
 
 _HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">6I")
+_MASK: Final = 0xFFFFFFFF
 Sums = tuple[int, int]
 
 
@@ -65,8 +67,8 @@ def checksum(data: bytes | memoryview, sums: Sums, order: str) -> Sums:
     s0, s1 = sums
     words = struct.unpack(f"{order}{len(data) // 4}I", data)
     for even, odd in zip(words[::2], words[1::2], strict=True):
-        s0 = (s0 + even + s1) & 0xFFFFFFFF
-        s1 = (s1 + odd + s0) & 0xFFFFFFFF
+        s0 = (s0 + even + s1) & _MASK
+        s1 = (s1 + odd + s0) & _MASK
     return s0, s1
 
 
@@ -91,6 +93,11 @@ def repair(path: Path, main: Path) -> bytes | None:
         return None
     pages = main.read_bytes() if main.exists() else b""
     return reader.rewritten(found, pages)
+
+
+def committed(raw: bytes, found: Walk) -> dict[int, bytes]:
+    """The newest image of each page up to the last good commit: number -> bytes."""
+    return _Reader(raw).committed(found)
 
 
 class _Reader:
@@ -144,23 +151,50 @@ class _Reader:
             return self._walk_without_header(frames)
         good = self._good(frames)
         last = max((n for n, ok in enumerate(good) if ok), default=-1)
-        bad = [n for n in range(last) if not good[n]]
+        last = self._mendable_tail(frames, last)
+        bad = [n for n in range(last + 1) if not good[n]]
         state = WalState.CLEAN if last == len(frames) - 1 else WalState.TORN
         return Walk(WalState.DAMAGED if bad else state, len(frames), last + 1, bad)
 
     def _good(self, frames: list[_Frame]) -> list[bool]:
-        """Which frames continue the stored checksum of the one before them, and belong to this log."""
+        """Which frames belong to this log and are whole, as they stand or but for their checksum.
+
+        The checksum runs on from frame to frame. Behind a bad one the next is held against what is
+        stored there, and against what should have been: either may be the damaged part.
+        """
         good: list[bool] = []
-        before = self._sums
-        for frame in frames:
-            ok = frame.salts == self._salts and self._follows(frame, before)
+        before: list[Sums] = [self._sums]
+        for number, frame in enumerate(frames):
+            sums = [self._sums_of(frame, start) for start in before]
+            ok = frame.salts == self._salts and frame.stored in sums
             good.append(ok)
-            before = frame.stored
+            if ok and number and not good[-2] and frame.stored == sums[-1] and len(sums) > 1:
+                good[-2] = frames[number - 1].salts == self._salts  # only its checksum was damaged
+            before = [frame.stored] if ok else [frame.stored, *sums[:1]]
         return good
 
+    def _mendable_tail(self, frames: list[_Frame], last: int) -> int:
+        """The first bad frame behind the last good one is damage too if one bit explains it."""
+        at = last + 1
+        if at >= len(frames):
+            return last
+        frame = frames[at]
+        before = frames[last].stored if last >= 0 else self._sums
+        is_ours = _one_bit_apart(frame.salts, self._salts)
+        sums = self._sums_of(frame, before)
+        if is_ours and (frame.stored == sums or _one_bit_apart(frame.stored, sums)):
+            return at
+        if frame.salts != self._salts:
+            return last
+        data = frame.head + bytes(frame.data)
+        explained = any(_explanations(data, before, frame.stored, self._order))
+        return at if explained else last
+
+    def _sums_of(self, frame: _Frame, before: Sums) -> Sums:
+        return checksum(frame.data, checksum(frame.head, before, self._order), self._order)
+
     def _follows(self, frame: _Frame, before: Sums) -> bool:
-        sums = checksum(frame.head, before, self._order)
-        return checksum(frame.data, sums, self._order) == frame.stored
+        return self._sums_of(frame, before) == frame.stored
 
     def _walk_without_header(self, frames: list[_Frame]) -> Walk:
         """A damaged header hides every commit behind it: do its frames still chain?"""
@@ -178,6 +212,18 @@ class _Reader:
                 return Walk(WalState.DAMAGED, len(frames), last + 1, bad, is_header_bad=True)
         return Walk(WalState.TORN, len(frames), 0, is_header_bad=True)
 
+    def committed(self, found: Walk) -> dict[int, bytes]:
+        """Pages by number, as the last good commit left them."""
+        pages: dict[int, bytes] = {}
+        open_pages: dict[int, bytes] = {}
+        for number, frame in enumerate(list(self.frames())[: found.good]):
+            if number not in found.bad:
+                open_pages[frame.page] = bytes(frame.data)
+            if frame.commit:
+                pages |= open_pages
+                open_pages = {}
+        return pages
+
     def rewritten(self, found: Walk, pages: bytes) -> bytes:
         """The log up to the last good frame with checksums that hold."""
         frames = list(self.frames())[: found.good]
@@ -187,29 +233,79 @@ class _Reader:
         out = [head, struct.pack(">2I", *sums)]
         before = self._sums
         for number, frame in enumerate(frames):
-            data: bytes | memoryview = frame.data
-            start, commit = frame.head, frame.commit
+            taken = (frame.head, frame.data)
             if number in found.bad:
-                data, start, commit = self._best(frame, before, pages)
-            sums = checksum(data, checksum(start, sums, self._order), self._order)
-            out.append(start + struct.pack(">4I", *self._salts, *sums))
-            out.append(bytes(data))
+                taken = self._best(frame, before, pages) or (b"", b"")
             before = frame.stored
+            if taken[0]:
+                sums = checksum(taken[1], checksum(taken[0], sums, self._order), self._order)
+                out.append(taken[0] + struct.pack(">4I", *self._salts, *sums) + taken[1])
         return b"".join(out)
 
     def _best(
         self, frame: _Frame, before: Sums, pages: bytes
-    ) -> tuple[bytes | memoryview, bytes, int]:
-        """What stands in for a bad frame: the main file's page if it is what the frame had."""
+    ) -> tuple[bytes, bytes | memoryview] | None:
+        """What stands in for a bad frame; None: nothing, its page number cannot be believed."""
         size = self._page_bytes
-        count = max(1, len(pages) // size)
-        for page in (frame.page, *((f for f in ()))):
-            copy = pages[(page - 1) * size : page * size] if page else b""
-            if len(copy) == size:
-                sums = checksum(copy, checksum(frame.head, before, self._order), self._order)
-                if sums == frame.stored:
-                    return copy, frame.head, frame.commit
-        if 1 <= frame.page <= 4 * count + 4096 and frame.commit <= 4 * count + 4096:
-            return frame.data, frame.head, frame.commit
-        # The page number itself is damaged: page 1 as the main file has it changes nothing.
-        return pages[:size].ljust(size, b"\0"), struct.pack(">2I", 1, 0), 0
+        copy = pages[(frame.page - 1) * size : frame.page * size] if frame.page else b""
+        if len(copy) == size:
+            sums = checksum(copy, checksum(frame.head, before, self._order), self._order)
+            if sums == frame.stored:
+                return frame.head, copy
+        mended = _mend(frame.head + bytes(frame.data), before, frame.stored, self._order)
+        if mended is not None:
+            return mended[:8], mended[8:]
+        count_max = len(pages) // size + len(self._raw) // size + 1
+        if 1 <= frame.page <= count_max and frame.commit <= count_max:
+            return frame.head, frame.data
+        return None
+
+
+def _one_bit_apart(a: Sums, b: Sums) -> bool:
+    return ((a[0] ^ b[0]).bit_count() + (a[1] ^ b[1]).bit_count()) <= 1
+
+
+def _mend(data: bytes, before: Sums, stored: Sums, order: str) -> bytes | None:
+    """The bytes with one bit turned back, if exactly one bit explains the checksum; else None."""
+    found = list(islice(_explanations(data, before, stored, order), 2))
+    return _turned(data, *found[0], order) if len(found) == 1 else None
+
+
+def _explanations(
+    data: bytes, before: Sums, stored: Sums, order: str
+) -> Iterator[tuple[int, int]]:
+    """(word, change) of every single bit that would make the checksum right.
+
+    The checksum is linear: a change of d in a word changes the sums by d times what a change of 1
+    there would. A torn write is explained by one bit once in 2^47; high bits may have several
+    explanations, because the influence of words repeats modulo small powers of two.
+    """
+    wrong = checksum(data, before, order)
+    delta = ((stored[0] - wrong[0]) & _MASK, (stored[1] - wrong[1]) & _MASK)
+    even, odd = (1, 1), (0, 1)  # influence of the last two words on (s0, s1)
+    for word in range(len(data) // 4 - 2, -2, -2):
+        for at, (a, b) in ((word, even), (word + 1, odd)):
+            for bit in range(32):
+                step = 1 << bit
+                if (a * step) & _MASK == delta[0] and (b * step) & _MASK == delta[1]:
+                    if not _bit(data, at, bit, order):
+                        yield at, step
+                elif (
+                    (-a * step) & _MASK == delta[0]
+                    and (-b * step) & _MASK == delta[1]
+                    and _bit(data, at, bit, order)
+                ):
+                    yield at, -step
+        even = ((even[0] + even[1]) & _MASK, (even[0] + 2 * even[1]) & _MASK)
+        odd = ((odd[0] + odd[1]) & _MASK, (odd[0] + 2 * odd[1]) & _MASK)
+
+
+def _bit(data: bytes, word: int, bit: int, order: str) -> bool:
+    (value,) = struct.unpack_from(f"{order}I", data, 4 * word)
+    return bool(value >> bit & 1)
+
+
+def _turned(data: bytes, word: int, step: int, order: str) -> bytes:
+    (value,) = struct.unpack_from(f"{order}I", data, 4 * word)
+    changed = struct.pack(f"{order}I", (value + step) & _MASK)
+    return data[: 4 * word] + changed + data[4 * word + 4 :]

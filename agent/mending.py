@@ -1,0 +1,182 @@
+"""After damage: what is known to be lost is declared, and every stream begins anew.
+
+A stream whose last commits may be gone must not go on under its old numbers. Its segments without
+a receipt still travel in it; new ones continue it in a stream of its own, which seals only after
+the hub was asked what it has beyond what this file knows (edge-storage.md §3).
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agent.lane import Lane
+from agent.ports import Clock, Identity
+from agent.recovery import Damage
+from agent.register import NONCE_BYTES, queue_object
+from agent.resources import Bound, JournalRow, Stream
+from agent.schema import StreamState
+from protocol.errors import ShanmenError
+from protocol.header import Header, decode_header, read_prelude
+from protocol.ids import StreamId
+from protocol.limits import PRELUDE_BYTES
+from protocol.messages import EvidenceItem
+from protocol.notes import Gap, GapUnit, make_gap
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the chain of one resource says, whatever the row of its stream says."""
+
+    next_row: int = 0  # behind the last sealed row
+    next_seq: dict[bytes, int] = field(default_factory=dict)
+    heads: dict[bytes, bytes] = field(default_factory=dict)
+    epoch: int = 0
+
+
+@dataclass(slots=True)
+class _Mended:
+    bound: Bound
+    stream: Stream
+    rows: list[JournalRow]
+    lost: int
+    ask: EvidenceItem
+
+
+async def mend(lane: Lane, damage: Damage, identity: Identity, clock: Clock) -> list[EvidenceItem]:
+    """Begin new streams and write the gap notes, in one transaction `recover`.
+
+    Returns the questions for the hub: headers that it accepted and this file does not know.
+    """
+    now_us = clock.now_us()
+
+    def work(connection: sqlite3.Connection) -> list[_Mended]:
+        known = _chains(connection)
+        return [
+            _mend(connection, lane, bound, known.get(bound.id, _Known()), damage, identity, now_us)
+            for bound in lane.bounds.values()
+            if bound.stream is not None
+        ]
+
+    def then(mended: list[_Mended]) -> None:
+        for one in mended:
+            one.bound.stream = one.stream
+            one.stream.rows.extend(one.rows)
+            one.stream.waiting = sum(row.count for row in one.rows)
+            one.stream.oldest_us = clock.monotonic_us() if one.rows else None
+            one.bound.counters.lost += one.lost
+            lane.epochs.close(one.bound)
+
+    mended = await lane.database.write("recover", work, then=then)
+    return [one.ask for one in mended]
+
+
+def _mend(
+    connection: sqlite3.Connection,
+    lane: Lane,
+    bound: Bound,
+    known: _Known,
+    damage: Damage,
+    identity: Identity,
+    now_us: int,
+) -> _Mended:
+    old = bound.stream
+    if old is None:
+        raise RuntimeError("no stream to mend")
+    old.next_seq = max(old.next_seq, known.next_seq.get(old.id, 0))
+    old.head = known.heads.get(old.id, old.head)
+    bound.epoch = max(bound.epoch, known.epoch)
+    rows, stale = _unsealed(old.rows, known.next_row)
+    connection.executemany("DELETE FROM journal WHERE id = ?", [(row.id,) for row in stale])
+    old.next_row = max([old.next_row, known.next_row, *(r.first_row + r.count for r in rows)])
+    new = lane.register.follow(connection, bound, old, "damage")
+    new.state = StreamState.WAITING
+    connection.execute(
+        "UPDATE stream SET state = ? WHERE id = ?", (int(StreamState.WAITING), new.id)
+    )
+    connection.execute("UPDATE resource SET epoch = ? WHERE id = ?", (bound.epoch, bound.id))
+    lost = 0
+    for first, last in _holes(rows, known.next_row, old.next_row):
+        lost += last - first + 1
+        _note(connection, lane, identity, bound, old.id, "row", first, last, last - first + 1)
+    if damage.is_rebuilt:
+        # Commits behind the last one that can be read leave no trace: when, but not how many.
+        since_us = max([row.wall_us for row in rows], default=now_us)
+        _note(connection, lane, identity, bound, old.id, "time", min(since_us, now_us), now_us, None)
+    connection.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (lost, old.id))
+    ask = EvidenceItem(resource=bound.id, stream=old.id, after=max(0, old.next_seq - 1))
+    return _Mended(bound, new, rows, lost, ask)
+
+
+def _note(
+    connection: sqlite3.Connection,
+    lane: Lane,
+    identity: Identity,
+    bound: Bound,
+    stream: StreamId,
+    unit: GapUnit,
+    first: int,
+    last: int,
+    count: int | None,
+) -> None:
+    gap = Gap(
+        resource=bound.id,
+        stream=stream,
+        unit=unit,
+        first=first,
+        last=last,
+        count=count,
+        reason="storage damaged",
+        nonce=lane.random(NONCE_BYTES),
+    )
+    queue_object(connection, make_gap(gap, identity.signing))
+
+
+def _unsealed(
+    rows: Iterable[JournalRow], sealed_to: int
+) -> tuple[list[JournalRow], list[JournalRow]]:
+    """Rows that wait, and rows of freed pages that a segment has already."""
+    waiting: list[JournalRow] = []
+    stale: list[JournalRow] = []
+    end = sealed_to
+    for row in sorted(rows, key=lambda row: (row.first_row, row.id)):
+        if row.first_row < end:
+            stale.append(row)
+        else:
+            waiting.append(row)
+            end = row.first_row + row.count
+    return waiting, stale
+
+
+def _holes(rows: Sequence[JournalRow], start: int, stop: int) -> Iterable[tuple[int, int]]:
+    expected = start
+    for row in rows:
+        if row.first_row > expected:
+            yield expected, row.first_row - 1
+        expected = row.first_row + row.count
+    if expected < stop:
+        yield expected, stop - 1
+
+
+def _chains(connection: sqlite3.Connection) -> Mapping[bytes, _Known]:
+    """What the headers of all chains say, by resource. Reads the whole table: only after damage."""
+    found: dict[bytes, _Known] = {}
+    for raw, segment_id in connection.execute("SELECT header, id FROM chain ORDER BY stream, seq"):
+        header = _header(raw)
+        if header is None:
+            continue
+        known = found.setdefault(header.resource, _Known())
+        known.next_row = max([known.next_row, *(last + 1 for _, _, last in header.rows)])
+        known.epoch = max(known.epoch, header.epoch)
+        if header.seq >= known.next_seq.get(header.stream, 0):
+            known.next_seq[header.stream] = header.seq + 1
+            known.heads[header.stream] = segment_id
+    return found
+
+
+def _header(raw: object) -> Header | None:
+    if not isinstance(raw, bytes):
+        return None
+    try:
+        return decode_header(raw[PRELUDE_BYTES:], read_prelude(raw))
+    except ShanmenError:
+        return None

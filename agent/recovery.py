@@ -1,0 +1,211 @@
+"""Open the file whatever happened to it: never start silently, never need a person.
+
+    walk the WAL ─▶ damaged? copy aside ─▶ write it again so that every good frame counts
+    open         ─▶ not a database, or a broken tree? rename aside ─▶ rebuild from what reads
+    after damage ─▶ new streams, gap notes with bounds, heads compared with the hub before sealing
+
+A runtime error that says "malformed" leaves a mark beside the file, so that the next start rebuilds.
+"""
+
+import logging
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agent import salvage, wal
+from agent.database import Database
+from agent.files import save, sync_folder
+from agent.schema import create, prepare
+from agent.wal import WalState
+from protocol.errors import Code, FatalError
+
+_LOG: Final = logging.getLogger(__name__)
+
+BATCH_ROWS: Final = 200
+
+
+@dataclass(slots=True)
+class Damage:
+    """What was found and done at an open; empty reasons: nothing was wrong."""
+
+    reasons: list[str] = field(default_factory=list)
+    aside: Path | None = None
+    is_rebuilt: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.reasons)
+
+
+async def open_database(path: Path, *, budget_bytes: int) -> tuple[Database, Damage]:
+    """Open a file of ours, repairing or rebuilding it first where it is damaged.
+
+    Raises UnavailableError or OSError where the disk does not answer; damage is not an error.
+    """
+    damage = Damage()
+    _repair_log(path, damage)
+    if mark_of(path).exists() or (damage and not _is_whole(path)):
+        damage.reasons.append("malformed")
+        _rebuild(path, damage)
+    try:
+        database = await Database.open(path, budget_bytes=budget_bytes)
+    except FatalError as error:
+        if error.code is not Code.STORAGE_DAMAGED:
+            raise
+        damage.reasons.append("cannot be opened")
+        _rebuild(path, damage)
+        database = await Database.open(path, budget_bytes=budget_bytes)
+    sys.audit("shanmen.point", "spool.opened")
+    if damage:
+        _LOG.error(
+            "storage damaged",
+            extra={"reasons": damage.reasons, "aside": str(damage.aside), "file": path.name},
+        )
+    return database, damage
+
+
+def mark_of(path: Path) -> Path:
+    """The file that says: this database turned out to be malformed while it was in use."""
+    return path.with_name(path.name + ".malformed")
+
+
+def _repair_log(path: Path, damage: Damage) -> None:
+    log = path.with_name(path.name + "-wal")
+    found = wal.walk(log)
+    if found.state is not WalState.DAMAGED:
+        return
+    rewritten = wal.repair(log, path)
+    if rewritten is None or (found.is_header_bad and _is_copied(path, log, rewritten)):
+        return
+    damage.reasons.append(f"log damaged in {len(found.bad) or 1} of {found.frames} frames")
+    _copy_aside(path, damage)
+    save(log, rewritten)
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+
+
+def _is_copied(path: Path, log: Path, rewritten: bytes) -> bool:
+    """Whether a log with a torn header was in the main file already: a restart of the log was cut."""
+    size = int.from_bytes(rewritten[8:12], "big")
+    pages: dict[int, bytes] = {}
+    for at in range(wal.HEADER_BYTES, len(rewritten), wal.FRAME_BYTES + size):
+        start = at + wal.FRAME_BYTES
+        pages[int.from_bytes(rewritten[at : at + 4], "big")] = rewritten[start : start + size]
+    with path.open("rb") as file:
+        for number, page in pages.items():
+            file.seek((number - 1) * size)
+            if file.read(size) != page:
+                return False
+    return log.exists()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the trees hold. Reads the whole file: asked only after damage was seen."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            row = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            return bool(row) and row[0] == "ok"
+    except sqlite3.Error:
+        return False
+
+
+def _copy_aside(path: Path, damage: Damage) -> None:
+    """Keep the damaged files for whoever wants to look; the file itself only if there is room."""
+    if damage.aside is not None:
+        return
+    aside = path.with_name(path.name + ".damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(mode=0o700)
+    free = shutil.disk_usage(path.parent).free
+    for suffix in ("", "-wal"):
+        source = path.with_name(path.name + suffix)
+        if source.exists() and source.stat().st_size * 3 < free:
+            shutil.copy2(source, aside / source.name)
+    sync_folder(aside)
+    damage.aside = aside
+    sys.audit("shanmen.point", "damage.copied")
+
+
+def _rebuild(path: Path, damage: Damage) -> None:
+    """A new file with every row that can be read of the old one."""
+    _copy_aside(path, damage)
+    new = path.with_name(path.name + ".rebuilt")
+    template = path.with_name(path.name + ".template")
+    for leftover in (new, template):
+        _unlink(leftover)
+    for fresh in (new, template):
+        _make(fresh)
+    _fold_log(path)
+    _fill(new, salvage.read(path, template))
+    _unlink(template)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    os.replace(new, path)
+    mark_of(path).unlink(missing_ok=True)
+    sync_folder(path.parent)
+    damage.is_rebuilt = True
+    sys.audit("shanmen.point", "damage.rebuilt")
+
+
+def _make(path: Path) -> None:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        prepare(connection, max_pages=2**30)
+        connection.execute("BEGIN")
+        create(connection)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _fold_log(path: Path) -> None:
+    """Put the log's pages into the main file by hand: SQLite may refuse to open it at all."""
+    log = path.with_name(path.name + "-wal")
+    found = wal.walk(log)
+    if found.state not in {WalState.CLEAN, WalState.TORN, WalState.DAMAGED}:
+        return
+    with path.open("r+b") as file:
+        for number, page in wal.committed(log.read_bytes(), found).items():
+            file.seek((number - 1) * len(page))
+            file.write(page)
+        file.flush()
+        os.fsync(file.fileno())
+    log.unlink()
+
+
+def _fill(path: Path, rows: Iterable[salvage.Found]) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        prepare(connection, max_pages=2**30)
+        places = {
+            table: ", ".join("?" * len(connection.execute(f"PRAGMA table_info({table})").fetchall()))
+            for table in salvage.BY_SQL
+        }
+        connection.execute("BEGIN")
+        for count, found in enumerate(rows):
+            if len(found.row) != places[found.table].count("?"):
+                continue
+            verb = "INSERT OR REPLACE" if found.exact else "INSERT OR IGNORE"
+            connection.execute(
+                f"{verb} INTO {found.table} VALUES({places[found.table]})",  # noqa: S608 - own names
+                found.row,
+            )
+            if count % BATCH_ROWS == BATCH_ROWS - 1:
+                connection.execute("COMMIT")
+                connection.execute("BEGIN")
+        _drop_sealed(connection)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _drop_sealed(connection: sqlite3.Connection) -> None:
+    """Rows of freed pages may be older than what was sealed: bodies without their other half go."""
+    connection.execute("DELETE FROM content WHERE id NOT IN (SELECT id FROM body)")
+    connection.execute("INSERT OR IGNORE INTO meta VALUES('commit', 0)")
