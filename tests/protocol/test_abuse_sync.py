@@ -11,7 +11,7 @@ from protocol.envelope import make
 from protocol.errors import Code, ShanmenError, TooLargeError, VerifyError
 from protocol.leaf import State, batch_leaf, event_leaf, generation_leaf, parse_leaf
 from protocol.limits import LEAF_BYTES_MAX
-from protocol.merkle import Frontier, leaf_hash
+from protocol.merkle import Frontier, consistency_path, leaf_hash
 from protocol.messages import (
     Accepted,
     Answer,
@@ -275,8 +275,6 @@ def appended(case: Case, leaf: bytes) -> Answer:
     ledger = case.hub.ledger
     index = ledger.append(leaf)
     seen = case.sync.checkpoint
-    from protocol.merkle import consistency_path
-
     return case.with_receipt(
         checkpoint=ledger.note(),
         proofs=(ledger.proof(index),),
@@ -354,6 +352,24 @@ def test_fork_evidence_must_be_the_agents_own():
         case.refuses(
             with_evidence(case, headers=(EvidenceHeader(State.BODY, head, first.proof), *rest))
         )
+
+
+def test_fork_evidence_of_another_agent_that_a_leaf_names():
+    """Our key signed a header under another agent's id, and the hub put it into a leaf of ours."""
+    case = forked()
+    foreign = sealed(columns(5, 9), seq=1, prev=case.segments[0].id, agent=OTHER_AGENT.principal)
+    index = case.hub.ledger.append(batch_leaf(AGENT.principal, [(State.BODY, foreign.id)], NOW_US))
+    ledger, seen = case.hub.ledger, case.sync.checkpoint
+    path = consistency_path(ledger.read, seen.size, ledger.frontier.size)
+    answer = with_evidence(
+        case,
+        headers=(EvidenceHeader(State.BODY, foreign.head, 0),),
+        head=(1, foreign.id),
+    )
+    receipt = Proofs(
+        checkpoint=ledger.note(), proofs=(ledger.proof(index),), consistency=tuple(path)
+    )
+    case.refuses(replace(answer, receipt=receipt), Code.WRONG_AGENT)
 
 
 def test_fork_evidence_must_be_proven():

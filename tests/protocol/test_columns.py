@@ -279,14 +279,19 @@ def test_frame_must_be_one_with_honest_lengths():
 
 
 def test_lengths_that_blocks_cannot_hold_are_refused_before_allocating():
-    # Content size 60 MiB in the frame's header, one raw block of 5 bytes behind it.
-    lying = (
-        b"\x28\xb5\x2f\xfd\xa0"
-        + (60 << 20).to_bytes(4, "little")
-        + (5 << 3 | 1).to_bytes(3, "little")
-        + b"hello"
-    )
+    """60 MiB in the frame's header, and one block of 5 bytes behind it."""
+    block = (5 << 3 | 1).to_bytes(3, "little") + b"hello"
+    lying = b"\x28\xb5\x2f\xfd\x80\x58" + (60 << 20).to_bytes(4, "little") + block
     asked: list[int] = []
-    with pytest.raises(DecodeError):
+    with pytest.raises(DecodeError, match="at frame"):
         unpack_frame(struct.pack(">II", 60 << 20, len(lying)) + lying, asked.append)
+    assert asked == []
+
+
+def test_a_frame_with_a_dictionary_is_refused_by_its_header():
+    words = zstandard.train_dictionary(500, [b"%d gate in out" % n * 9 for n in range(500)])
+    frame = zstandard.ZstdCompressor(dict_data=words).compress(b"gate in out" * 9)
+    asked: list[int] = []
+    with pytest.raises(DecodeError, match="at window"):
+        unpack_frame(struct.pack(">II", 99, len(frame)) + frame, asked.append)
     assert asked == []
