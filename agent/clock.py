@@ -17,6 +17,7 @@ BUILD_TIME_US: Final = 1_795_219_200_000_000
 #: A wall clock that moved against CLOCK_BOOTTIME by more than this has been set, not slewed.
 JUMP_US: Final = 500_000
 _ERROR_UNKNOWN_US: Final = 3_600_000_000
+_DAY_US: Final = 86_400_000_000
 _TIME_ERROR: Final = 5
 _STA_UNSYNC: Final = 0x0040
 
@@ -182,7 +183,7 @@ class Clock:
 
         Libraries that look at that clock themselves (TLS) cannot be used as they are.
         """
-        return self._wall() < self.floor_us
+        return self._wall() < self.floor_us - _DAY_US
 
     def is_impossible(self) -> bool:
         """Whether the best guess is before a time that has surely passed (no battery: 1970)."""
