@@ -44,7 +44,7 @@ url = "mqtt://127.0.0.1:1883"
 client_id = "gw"
 [[device]]
 id = "bays"
-profile = "lorawan/dingtek-do202"
+profile = "lorawan/dingtek-d0201"
 resource = "p1-bays"
 connection = { mqtt = "site", dev_eui = { "0011223344556677" = "B-01" } }
 """
