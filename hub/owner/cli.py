@@ -20,7 +20,6 @@ from hub.owner.reading import Interval, open_reading
 from hub.owner.texts import explain, say
 from hub.owner.verify import UnprovenError, pack_of
 from protocol.errors import (
-    ConfigError,
     DecodeError,
     RefusedError,
     ShanmenError,
@@ -46,35 +45,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = told.run
     try:
         return run(told)
-    except UnprovenError as error:
-        _tell("read.unproven", segment=error.segment, stream=error.stream, seq=error.seq,
-              cause=explain(error.cause))  # fmt: skip
-        return UNPROVEN
     except ShanmenError as error:
         return _failed(error)
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except FileExistsError as error:
         _tell("key.exists", path=error.filename2 or error.filename)
-        return USAGE
     except OSError as error:
         print(error, file=sys.stderr)
-        return USAGE
     except KeyboardInterrupt:
         return 130
+    return USAGE
 
 
 def _failed(error: ShanmenError) -> int:
-    if isinstance(error, RefusedError | UnavailableError):
-        print(explain(error), file=sys.stderr)
-        return REFUSED
+    """Say what is wrong and who must act."""
+    if isinstance(error, UnprovenError):
+        _tell("read.unproven", segment=error.segment, stream=error.stream, seq=error.seq,
+              cause=explain(error.cause))  # fmt: skip
+        return UNPROVEN
     locked = isinstance(error, VerifyError) and error.field == "sealed"  # the key file's box
-    if isinstance(error, ConfigError) or locked:
-        print(explain(error), file=sys.stderr)
-        return USAGE
-    if isinstance(error, VerifyError | DecodeError):
+    if isinstance(error, VerifyError | DecodeError) and not locked:
         _tell("read.failed", cause=explain(error))
         return UNPROVEN
     print(explain(error), file=sys.stderr)
-    return USAGE
+    return REFUSED if isinstance(error, RefusedError | UnavailableError) else USAGE
 
 
 def _tell(key: str, **fields: object) -> None:
@@ -156,6 +152,8 @@ async def _print(told: argparse.Namespace, keys: keyfile.OwnerKeys, interval: In
                 sys.stdout.writelines(line + "\n" for line in json_lines(records))
         sys.stdout.flush()
         found = reading.found
+        for lost in found.set_back:
+            _tell("read.set_back", generation=lost.generation, seen=lost.seen, kept=lost.kept)
         for head in found.continued:
             follows = head.header.continues
             assert follows is not None

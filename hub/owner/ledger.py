@@ -4,7 +4,10 @@ Tiles are believed only as far as they lead to the root of a checkpoint that the
 signed and that continues the last one seen.
 """
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, TypeVar
 
 import msgspec
@@ -12,7 +15,7 @@ import msgspec
 from hub.owner.client import Client
 from hub.owner.state import Known
 from protocol import tiles
-from protocol.checkpoint import Checkpoint, LogKey, verify_note
+from protocol.checkpoint import Checkpoint, LogKey, generation_of, verify_note
 from protocol.errors import Code, RefusedError, VerifyError
 from protocol.leaf import GenerationLeaf, Leaf, parse_leaf
 from protocol.limits import LEAF_BYTES_MAX, NOTE_BYTES_MAX
@@ -31,6 +34,10 @@ T = TypeVar("T")
 
 _BUNDLE_BYTES_MAX: Final = tiles.WIDTH * (LEAF_BYTES_MAX + 2)
 _TILE_BYTES: Final = tiles.WIDTH * 32
+
+
+#: A hub restored twice may have skipped numbers; more than this at once is no hub of ours.
+_SKIPPED_MAX: Final = 4
 
 
 class _WantedError(Exception):
@@ -121,36 +128,86 @@ class Ledger:
         return await self._client.get(path, limit=limit, signed=False)
 
 
-async def open_log(client: Client, known: Known) -> tuple[list[Ledger], Known]:
-    """The hub's ledger, newest generation first, and what to remember of it.
+@dataclass(frozen=True, slots=True)
+class SetBack:
+    """A hub that was restored from a backup, by its own statement: what we saw and it lacks."""
 
-    Every generation up to the pinned one's successors is proven: the newest checkpoint continues
-    the last one seen, and each later generation begins with a statement about the one before.
-    Raises VerifyError for a ledger that went back or was rewritten.
+    generation: int
+    seen: int  # leaves that we saw of that generation
+    kept: int  # leaves that the hub still has of it
+
+
+async def open_log(client: Client, known: Known) -> tuple[list[Ledger], Known, list[SetBack]]:
+    """The hub's ledger, newest generation first, what to remember of it, and what it lost.
+
+    The pinned generation must continue the checkpoint last seen, and every later one must begin
+    with a statement about the one before it. A tree that became shorter is believed only under
+    such a statement, and told. Raises VerifyError for a ledger that went back or was rewritten.
     """
+    later = await _later(client, known)
     found = await _generation(client, known.log(known.generation))
-    if found is None and not known.checkpoint:  # nothing was seen yet: any first number is right
-        known = msgspec.structs.replace(known, generation=known.generation + 1)
-        found = await _generation(client, known.log(known.generation))
-    if found is None:
-        raise VerifyError(Code.GENERATION_UNKNOWN, field="generation", value=known.generation)
     last = known.last()
-    if last is not None:
-        await found.check_continues(last)
-    ledgers = [found]
-    while later := await _generation(client, known.log(ledgers[0].checkpoint.generation + 1)):
-        await _check_statement(later, ledgers[0].checkpoint)
-        ledgers.insert(0, later)
+    if found is None and last is None and later:  # nothing was seen yet: any first number is right
+        found = later.pop()
+    lost = await _compare(found, last, restored=bool(later))
+    if found is None and last is None:
+        raise VerifyError(Code.GENERATION_UNKNOWN, field="generation", value=known.generation)
+    ledgers = [*later, *([found] if found is not None else [])]
+    for newer, older in pairwise(ledgers):
+        await _check_statement(newer, older.checkpoint)
+    while (before := await _before(client, known, ledgers[-1])) is not None:
+        ledgers.append(before)
     newest = ledgers[0].checkpoint
-    for number in range(known.generation - 1, -1, -1):
-        older = await _generation(client, known.log(number))
-        if older is None:
-            break
-        await _check_statement(ledgers[-1], older.checkpoint)
-        ledgers.append(older)
-    return ledgers, msgspec.structs.replace(
-        known, generation=newest.generation, checkpoint=newest.text
+    return (
+        ledgers,
+        msgspec.structs.replace(known, generation=newest.generation, checkpoint=newest.text),
+        lost,
     )
+
+
+async def _compare(
+    found: Ledger | None, last: Checkpoint | None, *, restored: bool
+) -> list[SetBack]:
+    """Hold the pinned generation against the checkpoint last seen of it."""
+    if last is None:
+        return []
+    kept = 0 if found is None else found.checkpoint.size
+    if kept < last.size and restored:
+        return [SetBack(last.generation, last.size, kept)]
+    if found is None:
+        raise VerifyError(Code.GENERATION_UNKNOWN, field="generation", value=last.generation)
+    await found.check_continues(last)
+    return []
+
+
+async def _later(client: Client, known: Known) -> list[Ledger]:
+    """Generations after the pinned one, newest first; numbers may have been skipped."""
+    found: list[Ledger] = []
+    number = known.generation
+    while True:
+        ahead = range(number + 1, number + 1 + _SKIPPED_MAX)
+        tried = await asyncio.gather(*(_generation(client, known.log(n)) for n in ahead))
+        hits = [one for one in tried if one is not None]
+        if not hits:
+            return found
+        found[:0] = reversed(hits)
+        number = hits[-1].checkpoint.generation
+
+
+async def _before(client: Client, known: Known, ledger: Ledger) -> Ledger | None:
+    """The generation that this one says it follows; None for the first."""
+    if ledger.checkpoint.size == 0:
+        return None
+    statement = await ledger.leaf(0)
+    if not isinstance(statement, GenerationLeaf):
+        return None
+    number = generation_of(statement.previous_origin)
+    if number >= ledger.checkpoint.generation:
+        raise VerifyError(Code.GENERATION_UNKNOWN, field="generation statement", value=number)
+    before = await _generation(client, known.log(number))
+    if before is not None:
+        await _check_statement(ledger, before.checkpoint)
+    return before
 
 
 async def _check_statement(later: Ledger, before: Checkpoint) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hub.owner.client import Client
-from hub.owner.ledger import Ledger
+from hub.owner.ledger import Ledger, SetBack
 from hub.owner.sources import Fetched, Sources
 from hub.owner.verify import (
     UnprovenError,
@@ -22,6 +22,7 @@ from hub.owner.verify import (
     check_wrap,
 )
 from protocol import segment
+from protocol.checkpoint import generation_of, same_log
 from protocol.envelope import Envelope, SealingKey
 from protocol.errors import Code, DecodeError, VerifyError
 from protocol.grades import rules
@@ -45,6 +46,7 @@ class Found:
     records: int = 0  # as the heads say
     entries: dict[bytes, Registration] = field(default_factory=dict)  # by object id
     without_body: list[Segment] = field(default_factory=list)  # header only: told, not hidden
+    set_back: list[SetBack] = field(default_factory=list)  # a restored hub: told
     continued: list[Segment] = field(default_factory=list)  # heads of streams that follow another
 
 
@@ -118,14 +120,18 @@ class Reader:
         """What an agent saw of the ledger must be what we see: else two were shown two."""
         if seen is None or seen.size == 0:
             return
+        newest = self.ledgers[0].checkpoint
         for ledger in self.ledgers:
-            if ledger.checkpoint.origin == seen.origin:
-                if seen.size > ledger.checkpoint.size:
-                    raise VerifyError(Code.TREE_SMALLER, field="seen", value=seen.size)
+            if ledger.checkpoint.origin == seen.origin and seen.size <= ledger.checkpoint.size:
                 if await ledger.root_of(seen.size) != seen.root:
                     raise VerifyError(Code.CONSISTENCY_INVALID, field="seen", value=seen.root)
                 return
-        raise VerifyError(Code.GENERATION_UNKNOWN, field="seen", value=seen.origin)
+        # A hub that was restored has stated so: agents may have seen more of a frozen generation.
+        older = same_log(seen.origin, newest.origin) and (
+            generation_of(seen.origin) < newest.generation
+        )
+        if not older:
+            raise VerifyError(Code.TREE_SMALLER, field="seen", value=seen.size)
 
     def _open(self, head: Segment, raw: bytes, entry: Registration) -> Columns:
         public = self.sources.known_keys(head.prelude.signer)

@@ -74,10 +74,10 @@ async def open_reading(
         reader = Reader(client, sources, [], keys.owner, keys.sealing, resource)
         # Wraps before the checkpoint: what an agent has seen is then never newer than what we see.
         heads, wraps = await reader.fetch()
-        ledgers, known = await open_log(client, known)
+        ledgers, known, lost = await open_log(client, known)
         memory.put(msgspec.structs.replace(known, agents=sources.agents))
         reader.ledgers.extend(ledgers)
-        found = Found()
+        found = Found(set_back=lost)
         await reader.check(heads, wraps, found)
         yield Reading(found, ledgers[0].checkpoint.size, reader, heads)
 

@@ -5,15 +5,19 @@ checkpoint is the newest whose consistency with all earlier ones was proven. Not
 and losing it loses only memory: the next reading cannot see that the ledger went back.
 """
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from hub.owner.files import write_durably
-from protocol.checkpoint import Checkpoint, LogKey, log_origin, verify_note
+from protocol.checkpoint import Checkpoint, LogKey, log_origin, parse_note, verify_note
 from protocol.errors import Code, ConfigError
-from protocol.ids import PrincipalId, show
+from protocol.ids import PrincipalId
 
 _BYTES_MAX: Final = 1 << 20
 
@@ -29,7 +33,6 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     generation: int  # of its ledger
     checkpoint: str = ""  # newest note that was verified; empty before the first
     agents: dict[str, bytes] = {}  # shown agent id → public signing key, verified under the id
-    resources: dict[str, str] = {}  # local name → shown resource id, as first resolved
 
     def last(self) -> Checkpoint | None:
         """The newest checkpoint seen, verified again: files can be changed."""
@@ -47,7 +50,7 @@ class _Hubs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory:
-    """The file beside the key file. One command at a time writes it; the last one wins."""
+    """The file beside the key file; commands that run at the same time do not undo each other."""
 
     def __init__(self, key: Path) -> None:
         self.path = key.with_name(key.name + ".hubs.json")
@@ -68,10 +71,17 @@ class Memory:
         return next((one for one in self._hubs if one.hub == hub), None)
 
     def put(self, known: Known) -> None:
-        """Remember durably, in place of what was known. Raises OSError."""
-        self._hubs = [one for one in self._hubs if one.hub != known.hub] + [known]
-        data = msgspec.json.encode(_Hubs(hubs=self._hubs))
-        write_durably(self.path, msgspec.json.format(data) + b"\n", replace=True)
+        """Remember durably, but never an older ledger than is remembered. Raises OSError."""
+        with _locked(self.path.with_name(self.path.name + ".lock")):
+            self._hubs = self._read()
+            before = self.get(PrincipalId(known.hub))
+            if before is not None and _place(before) > _place(known):
+                known = msgspec.structs.replace(
+                    known, generation=before.generation, checkpoint=before.checkpoint
+                )
+            self._hubs = [one for one in self._hubs if one.hub != known.hub] + [known]
+            data = msgspec.json.encode(_Hubs(hubs=self._hubs))
+            write_durably(self.path, msgspec.json.format(data) + b"\n", replace=True)
 
     def _read(self) -> list[Known]:
         try:
@@ -88,6 +98,16 @@ class Memory:
             ) from error
 
 
-def shown_agent(agent: bytes) -> str:
-    """The key of `Known.agents`."""
-    return show(agent)
+def _place(known: Known) -> tuple[int, int]:
+    """How far a hub's ledger was seen."""
+    return known.generation, parse_note(known.checkpoint).size if known.checkpoint else 0
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

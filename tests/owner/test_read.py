@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
 
 from hub.owner import cli, keyfile
 from hub.owner.join import add_principal
 from hub.owner.reading import Interval, open_reading
-from hub.owner.state import Memory
+from hub.owner.state import Known, Memory
 from hub.owner.verify import UnprovenError
 from protocol.envelope import SigningKey
 from protocol.errors import Code, RefusedError, ShanmenError, UnavailableError, VerifyError
@@ -395,6 +396,92 @@ async def test_ledger_that_went_back_or_was_rewritten_is_found(key: Path, order:
         assert len(await read_again(key)) == 30, (
             "what was seen is not replaced by what did not verify"
         )
+
+
+async def test_restored_hub_is_believed_under_its_statement_and_told(
+    key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World()
+    world.fill(4)
+    words = [
+        "read",
+        "east-gate",
+        "--key",
+        str(key),
+        "--passphrase-file",
+        str(key.parent / "phrase"),
+    ]
+    async with joined(world, key):
+        assert len(await read_again(key)) == 40
+        world.restore(kept=2, generation=3)
+        world.accept(*world.chains[b"s" * 16][2:])  # the gateway sends again what the hub lost
+        status, out, err = await run(capsys, *words)
+        assert (status, len(out.splitlines())) == (0, 40)
+        assert "restored" in err
+        status, out, err = await run(capsys, *words)
+        assert (status, len(out.splitlines())) == (0, 40)
+        assert "restored" not in err, "told once; the new generation is pinned"
+        world.restore(kept=2, generation=4)
+        world.accept(world.chains[b"s" * 16][3])
+        assert len(await read_again(key)) == 40, "segments of three generations"
+
+
+async def test_hub_that_lost_a_whole_generation(key: Path) -> None:
+    world = World()
+    world.fill(1)
+    world.restore(kept=1, generation=1)
+    async with joined(world, key):
+        assert len(await read_again(key)) == 10
+        first = world.frozen["0"]
+        world.log = first
+        world.frozen = {}
+        world.restore(kept=1, generation=2)  # from a backup older than generation 1
+        assert len(await read_again(key)) == 10
+
+
+@pytest.mark.parametrize("lie", ["no statement", "other size"])
+async def test_restored_hub_without_statement_is_not_believed(key: Path, lie: str) -> None:
+    world = World()
+    world.fill(3)
+    async with joined(world, key):
+        await read_again(key)
+        world.restore(kept=2, size=3 if lie == "other size" else None)
+        if lie == "no statement":
+            world.log = Log(world, 1)
+            world.log.append(world.frozen["0"].leaves[0])
+        with pytest.raises(VerifyError) as found:
+            await read_again(key)
+        assert found.value.code is Code.GENERATION_UNKNOWN
+
+
+async def test_agents_may_have_seen_more_of_a_frozen_generation(key: Path) -> None:
+    world = World()
+    world.fill(3)
+    world.wraps.clear()
+    world.wrap(seen=Seen(world.log.origin, 3, world.log.tree.root()))
+    world.restore(kept=2)
+    world.accept(world.chains[b"s" * 16][2])
+    assert len(await read(world, key)) == 30
+
+
+def test_memory_never_goes_back_to_an_older_ledger(key: Path) -> None:
+    world = World()
+    known = Known(
+        hub=world.hub.principal,
+        url="http://127.0.0.1:1",
+        signing_key=b"k" * 32,
+        log_key=world.log_key.public,
+        generation=0,
+    )
+    world.fill(1)
+    early = msgspec.structs.replace(known, checkpoint=world.log.note())
+    first, second = Memory(key), Memory(key)
+    world.accept(world.segment(first=10))
+    first.put(msgspec.structs.replace(known, checkpoint=world.log.note()))
+    second.put(msgspec.structs.replace(early, agents={"a": b"key"}))
+    (kept,) = (Memory(key).find(None),)
+    assert kept.last().size == 2  # type: ignore[union-attr]
+    assert kept.agents == {"a": b"key"}
 
 
 # --- joining --------------------------------------------------------------------------------------

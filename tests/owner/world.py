@@ -16,7 +16,7 @@ from protocol.envelope import SealingKey, SigningKey, make, parse
 from protocol.grades import Grade, Secrecy
 from protocol.ids import ResourceId, RunId, StreamId, resource_id, show
 from protocol.keys import EpochKey
-from protocol.leaf import State, batch_leaf
+from protocol.leaf import State, batch_leaf, generation_leaf
 from protocol.merkle import Frontier, leaf_hash
 from protocol.packs import Field, Pack
 from protocol.records import Columns, Record, to_columns
@@ -111,6 +111,7 @@ class World:
         self.token = make_token(rand("token", 8), rand("secret", 16), self.hub.principal)
         self.resource: ResourceId = resource_id(self.agent.principal, self.name)
         self.log = Log(self)
+        self.frozen: dict[str, Log] = {}
         self.entry = self.register()
         enrolment = make_enrolment(
             self.token,
@@ -278,6 +279,20 @@ class World:
         for number in range(segments):
             self.accept(self.segment(first=number * 10))
 
+    def restore(self, kept: int, generation: int = 1, *, size: int | None = None) -> None:
+        """The hub comes back from a backup with `kept` leaves and opens a new generation."""
+        old = self.log
+        number = old.origin.rpartition("/")[2]
+        frozen = Log(self, int(number))
+        for leaf in old.leaves[:kept]:
+            frozen.append(leaf)
+        self.frozen[number] = frozen
+        self.log = Log(self, generation)
+        self.log.append(
+            generation_leaf(frozen.origin, size or kept, frozen.tree.root(), "disk", T0)
+        )
+        self.items = [item for item in self.items if item[1] < kept]
+
     # --- the hub's side ---------------------------------------------------------------------------
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -316,10 +331,16 @@ class World:
                 return web.Response(body=self.objects[name])
             case ["v1", "segments", name] if name in self.bodies:
                 return web.Response(body=self.bodies[name])
-            case ["log", "0", "checkpoint"]:
-                return web.Response(text=self.log.note())
-            case ["log", "0", *rest]:
-                return web.Response(body=self.log.tile("/".join(rest)))
+            case ["log", generation, *rest]:
+                log = (
+                    self.log
+                    if self.log.origin.endswith(f"/{generation}")
+                    else self.frozen.get(generation)
+                )
+                if log is not None and rest == ["checkpoint"]:
+                    return web.Response(text=log.note())
+                if log is not None:
+                    return web.Response(body=log.tile("/".join(rest)))
         return web.json_response({"error": {"key": "not-found"}}, status=404)
 
     def server(self) -> TestServer:
