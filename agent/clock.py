@@ -5,9 +5,11 @@ hub's clock, none. Event times are never rewritten; what a clock was worth trave
 """
 
 import ctypes
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from protocol.times import ClockMark, ClockSource
@@ -18,6 +20,8 @@ BUILD_TIME_US: Final = 1_795_219_200_000_000
 JUMP_US: Final = 500_000
 _ERROR_UNKNOWN_US: Final = 3_600_000_000
 _DAY_US: Final = 86_400_000_000
+_ERROR_BY_FILE_US: Final = 1_000_000
+_TIMESYNCD: Final = Path("/run/systemd/timesync/synchronized")
 _TIME_ERROR: Final = 5
 _STA_UNSYNC: Final = 0x0040
 
@@ -61,7 +65,11 @@ def system_state() -> SystemState:
         return SystemState(synchronised=False, error_us=_ERROR_UNKNOWN_US)
     answer = _Timex()
     state = call(ctypes.byref(answer))
-    bad = state < 0 or state == _TIME_ERROR or bool(answer.status & _STA_UNSYNC)
+    if state < 0:
+        # A unit with ProtectClock= may not even ask; timesyncd leaves a file for such cases.
+        by_file = _TIMESYNCD.exists()
+        return SystemState(synchronised=by_file, error_us=_ERROR_BY_FILE_US)
+    bad = state == _TIME_ERROR or bool(answer.status & _STA_UNSYNC)
     return SystemState(synchronised=not bad, error_us=max(0, int(answer.maxerror)))
 
 
@@ -76,12 +84,16 @@ def boot_ns() -> int:
 
 
 def boot_id() -> bytes:
-    """16 bytes that name this boot of the kernel; zeros where it does not say."""
+    """16 bytes that name this boot of the kernel.
+
+    Random where it does not say (a unit with ProcSubset=pid): then nothing that was measured by an
+    earlier process is compared, which is safe.
+    """
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
-            return bytes.fromhex(file.read().strip().replace("-", ""))
+        text = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        return bytes.fromhex(text.strip().replace("-", ""))
     except (OSError, ValueError):
-        return bytes(16)
+        return secrets.token_bytes(16)
 
 
 class Clock:
