@@ -1,11 +1,14 @@
 """The core as one thing: open the files, run journal and sealer, hand out pipeline and spool."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from agent.answers import Answers
 from agent.forks import Forks
+from agent.keeping import Keeping
 from agent.lane import Lane, folder_of
 from agent.mending import mend
 from agent.pipeline import Pipeline
@@ -16,8 +19,11 @@ from agent.rest import RootKey
 from agent.schema import BodyState, StreamState
 from agent.spool import Spool, get
 from protocol.checkpoint import parse_note
+from protocol.errors import UnavailableError
 from protocol.ids import ResourceId
 from protocol.wraps import Seen
+
+KEEP_S: Final = 1.0  # between rounds of housekeeping
 
 
 class Core:
@@ -32,6 +38,7 @@ class Core:
         identity: Identity,
         clock: Clock,
         root: RootKey,
+        settings: CoreSettings,
     ) -> None:
         self.main = main
         self.vault = vault
@@ -51,6 +58,16 @@ class Core:
         self.quarantine = main.quarantine
         self.sealer = main.sealer
         self.clock = clock
+        self.keeping = Keeping(
+            lane=main,
+            spool=self.spool,
+            identity=identity,
+            clock=clock,
+            random=main.random,
+            grace_s=settings.grace_s,
+            lateness_us=settings.lateness_us,
+        )
+        self._stopping = asyncio.Event()
         self.damage = Damage()  # what was wrong with the spool at this start
 
     @classmethod
@@ -118,7 +135,13 @@ class Core:
                     if bound.stream is not None:
                         bound.stream.state = StreamState.LIVE
         core = cls(
-            main=main, vault=vault, bounds=bounds, identity=identity, clock=clock, root=root
+            main=main,
+            vault=vault,
+            bounds=bounds,
+            identity=identity,
+            clock=clock,
+            root=root,
+            settings=settings,
         )
         core.damage = damage
         await core._begin()
@@ -168,18 +191,32 @@ class Core:
                 for bound in lane.bounds.values():
                     changed = lane.register.content_hash(bound) != bound.entry_hash
                     bound.must_register = bound.must_register or changed
-        self.forks.identity = self.answers.identity = identity
+        self.forks.identity = self.answers.identity = self.keeping.identity = identity
         self.spool.wake.set()
 
     async def run(self) -> None:
-        """Journal, seal and keep house until `stop`."""
+        """Journal, seal and keep house until `stop`. Raises FatalError in an exception group."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep(), name="keeping")
             tasks.create_task(self.main.run(), name="main")
             if self.vault is not None:
                 tasks.create_task(self.vault.run(), name="vault")
 
+    async def keep_house(self) -> None:
+        """One round of housekeeping: evict, correct, forget. `run` does it every second."""
+        with contextlib.suppress(UnavailableError):
+            await self.keeping.round()
+
+    async def _keep(self) -> None:
+        while not self._stopping.is_set():
+            await self.keep_house()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEEP_S):
+                    await self._stopping.wait()
+
     def stop(self) -> None:
         """Commit what is pending and let `run` end; readings that come later are refused."""
+        self._stopping.set()
         self.main.stop()
         if self.vault is not None:
             self.vault.stop()

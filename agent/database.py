@@ -144,7 +144,7 @@ class Database:
     def _open(self) -> None:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.close(descriptor)
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        connection = _connect(self.path)
         try:
             schema.prepare(connection, max_pages=self.disk.max_pages())
             if schema.version_of(connection) == 0:
@@ -238,6 +238,8 @@ class Database:
 
     def _failed(self, connection: sqlite3.Connection, error: sqlite3.Error) -> Exception:
         translated = _translated(error)
+        if translated.code is Code.STORAGE_DAMAGED:
+            self._mark()
         if translated.code is Code.DISK_FULL:
             self.disk.enter_full(connection)
         elif translated.code is Code.STORAGE_UNKNOWN:
@@ -257,7 +259,14 @@ class Database:
         except _UnknownError as error:
             raise UnavailableError(Code.STORAGE_UNKNOWN) from error
         except sqlite3.Error as error:
-            raise _translated(error) from error
+            translated = _translated(error)
+            if translated.code is Code.STORAGE_DAMAGED:
+                self._mark()
+            raise translated from error
+
+    def _mark(self) -> None:
+        """Tell the next start that this file is malformed: it will be rebuilt."""
+        mark_of(self.path).touch(mode=0o600)
 
     def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
         sys.audit("shanmen.point", "checkpoint.before")
@@ -278,6 +287,15 @@ class Database:
         if self._connection is None:
             raise _UnknownError
         return self._connection
+
+
+def mark_of(path: Path) -> Path:
+    """The file that says: this database turned out to be malformed while it was in use."""
+    return path.with_name(path.name + ".malformed")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 
 def _code(error: Exception) -> int:

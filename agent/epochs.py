@@ -8,7 +8,7 @@ the far future gets an epoch of its own and never becomes the open one while the
 
 import contextlib
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -125,6 +125,12 @@ class Epochs:
     def close(self, bound: Bound) -> None:
         """End all live epochs: a new stream, another grade or owner begins with new keys."""
         self._live.pop(bound.id, None)
+
+    def forget(self, gone: Iterable[tuple[bytes, int]]) -> None:
+        """Drop keys from memory whose rows are gone."""
+        for resource, number in gone:
+            live = self._live.get(ResourceId(resource), [])
+            live[:] = [epoch for epoch in live if epoch.number != number]
 
     def keys_of(
         self, connection: sqlite3.Connection, resource: bytes, number: int

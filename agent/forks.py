@@ -75,6 +75,7 @@ class Forks:
             if live is None:
                 return
             old = StreamId(stream or live.id)
+            epoch = max((one.header.epoch for one in covered), default=0)
             ranges = [
                 row for one in covered if one.state is State.BODY for row in one.header.rows
             ]
@@ -88,6 +89,7 @@ class Forks:
                 result.stream.waiting = sum(row.count for row in result.rows)
                 result.stream.oldest_us = result.rows[0].boot_us if result.rows else None
                 result.stream.state = StreamState.LIVE
+                bound.epoch = max(bound.epoch, epoch)
                 bound.counters.lost += result.lost
                 lane.epochs.close(bound)
                 lane.journal.watermarks.update(result.watermarks)
@@ -138,6 +140,9 @@ class Forks:
             " WHERE id = ?",
             (result.returned, result.lost, old),
         )
+        # Epoch numbers of before the restore are taken, under other keys.
+        epoch = max([bound.epoch, *(one.header.epoch for one in covered)])
+        connection.execute("UPDATE resource SET epoch = ? WHERE id = ?", (epoch, bound.id))
         self._take_back(connection, covered, result)
         return result
 

@@ -59,6 +59,7 @@ class _Committed:
     prepared: Prepared
     changes: list[_Change]
     seen_row: int
+    uncounted: dict[str, int]
 
 
 class Journal:
@@ -81,7 +82,8 @@ class Journal:
         self.grew = asyncio.Event()  # set after each commit: the sealer looks
         self.watermarks: dict[tuple[str, str], bytes] = {}
         self.commits = 0
-        self.uncounted = 0  # quarantined by count and hash only, since the last gap note
+        #: Quarantined by count and hash only since the last gap note: count, first and last time.
+        self.uncounted: dict[str, tuple[int, int, int]] = {}
         self._database = database
         self._bounds = bounds
         self._runs = runs
@@ -285,9 +287,10 @@ class Journal:
                 "INSERT OR REPLACE INTO watermark VALUES(?, ?, ?)",
                 (driver, source.encode(), self._register.root.wrap(place, value)),
             )
+        uncounted: dict[str, int] = {}
         if prepared.refused:
-            self._quarantine.put(connection, prepared.refused, stamp.wall_us)
-        return _Committed(prepared, changes, seen_row)
+            uncounted = self._quarantine.put(connection, prepared.refused, stamp.wall_us)
+        return _Committed(prepared, changes, seen_row, uncounted)
 
     def _part(
         self, connection: sqlite3.Connection, part: Part, stamp: _Stamp
@@ -350,6 +353,9 @@ class Journal:
             part.bound.counters.quarantined += part.quarantined
         for bound in committed.prepared.duplicates:
             bound.counters.duplicates += 1
+        for local, count in committed.uncounted.items():
+            before = self.uncounted.get(local, (0, stamp.wall_us, 0))
+            self.uncounted[local] = (before[0] + count, before[1], stamp.wall_us)
         self.watermarks.update(committed.prepared.watermarks)
         self.grew.set()
 

@@ -61,15 +61,18 @@ class Quarantine:
         self._random = random
         self._bytes_max = int(budget_bytes * SHARE_OF_BUDGET)
 
-    def put(self, connection: sqlite3.Connection, rows: Sequence[Refused], at_us: int) -> int:
-        """Store refused items. Returns how many records went by count and hash only."""
+    def put(
+        self, connection: sqlite3.Connection, rows: Sequence[Refused], at_us: int
+    ) -> dict[str, int]:
+        """Store refused items. Returns by resource how many went by count and hash only."""
         used = used_bytes(connection)
-        before, uncounted = used, 0
+        before = used
+        uncounted: dict[str, int] = {}
         for row in rows:
             sealed = lock(self._key, row.driver.encode(), row.plain, self._random)
             if used + len(sealed) > self._bytes_max:
                 self._count(connection, row, at_us)
-                uncounted += row.count
+                uncounted[row.resource] = uncounted.get(row.resource, 0) + row.count
                 continue
             used += len(sealed)
             connection.execute(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import salvage, wal
-from agent.database import Database
+from agent.database import Database, mark_of
 from agent.files import save, sync_folder
 from agent.schema import create, prepare
 from agent.wal import WalState
@@ -67,11 +67,6 @@ async def open_database(path: Path, *, budget_bytes: int) -> tuple[Database, Dam
             extra={"reasons": damage.reasons, "aside": str(damage.aside), "file": path.name},
         )
     return database, damage
-
-
-def mark_of(path: Path) -> Path:
-    """The file that says: this database turned out to be malformed while it was in use."""
-    return path.with_name(path.name + ".malformed")
 
 
 def _repair_log(path: Path, damage: Damage) -> None:

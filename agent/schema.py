@@ -58,7 +58,7 @@ TABLES: Final[tuple[str, ...]] = (
     "CREATE TABLE epoch_key(commitment BLOB PRIMARY KEY, resource BLOB, epoch INT, grp INT,"
     " wrapped BLOB, from_us INT, to_us INT, wrap_sent INT, open INT, stream BLOB, last_seq INT,"
     " used_at INT)",
-    "CREATE TABLE chain(stream BLOB, seq INT, id BLOB, header BLOB, signature BLOB, leaf INT,"
+    "CREATE TABLE chain(stream BLOB, seq INT, id BLOB, header BLOB, signature BLOB, leaf INT, at INT,"
     " PRIMARY KEY(stream, seq)) WITHOUT ROWID",
     "CREATE TABLE body(id INTEGER PRIMARY KEY, stream BLOB, seq INT, state INT, size INT,"
     " n INT, digest BLOB, at INT, UNIQUE(stream, seq))",

@@ -23,8 +23,8 @@ def insert_segment(
     header = segment.header
     signed = segment.raw[: PRELUDE_BYTES + segment.prelude.header_bytes]
     connection.execute(
-        "INSERT INTO chain VALUES(?, ?, ?, ?, ?, NULL)",
-        (header.stream, header.seq, segment.id, signed, segment.signature),
+        "INSERT INTO chain VALUES(?, ?, ?, ?, ?, NULL, ?)",
+        (header.stream, header.seq, segment.id, signed, segment.signature, at_us),
     )
     row = connection.execute(
         "INSERT INTO body(stream, seq, state, size, n, digest, at) VALUES(?, ?, ?, ?, ?, ?, ?)",

@@ -117,12 +117,13 @@ class Hub(MemoryHub):
             for raw in self.of_kind(kind)
         ]
 
-    def epoch_keys(self) -> dict[tuple[bytes, int], dict[int, EpochKey]]:
-        found: dict[tuple[bytes, int], dict[int, EpochKey]] = {}
-        for raw in self.of_kind("wrap"):
-            key = open_wrap(parse_envelope(raw), OWNER_SEALING, only_key(AGENT.public))
-            found.setdefault((key.resource, key.epoch), {})[key.group] = key
-        return found
+    def epoch_keys(self) -> dict[bytes, EpochKey]:
+        """By commitment: numbers may repeat where a gateway was restored or cloned."""
+        keys = [
+            open_wrap(parse_envelope(raw), OWNER_SEALING, only_key(AGENT.public))
+            for raw in self.of_kind("wrap")
+        ]
+        return {key.commitment(): key for key in keys}
 
     def segments(self):
         return [one for many in self.streams.values() for one in many]
@@ -134,7 +135,7 @@ class Hub(MemoryHub):
         for one in self.segments():
             if one.state is State.BODY:
                 header = one.segment.header
-                held = keys.get((header.resource, header.epoch)) or None
+                held = {p.group: keys[p.commitment] for p in header.parts if p.commitment} or None
                 found += to_records(open_segment(one.segment, held))
         return found
 

@@ -1,0 +1,253 @@
+"""Keeping house: evict, forget, fold, correct. Each step is small, bounded and can be cut off.
+
+Bodies stay after their receipt until the hub says that its backup has them and the grace is over, or
+until the disk is wanted: then the oldest go first. Keys go when nothing can need them any more.
+"""
+
+import sqlite3
+from typing import Final
+
+from agent.disk import LEAVE_FULL, DiskLevel
+from agent.lane import Lane
+from agent.ports import DAY_US, Clock, Identity, Randomness
+from agent.register import NONCE_BYTES, queue_object
+from agent.resources import Bound
+from agent.schema import BodyState, OutboxState
+from agent.spool import Spool
+from protocol.ids import StreamId
+from protocol.notes import Correction, Gap, make_correction, make_gap
+from protocol.times import ClockSource
+
+EVICT_MAX: Final = 1_000  # bodies of one transaction
+FOLD_AFTER_US: Final = 7 * DAY_US
+FOLD_MAX: Final = 1_000
+
+
+class Keeping:
+    """The house of the main lane. `round` is called about once a second, and by tests."""
+
+    def __init__(
+        self,
+        *,
+        lane: Lane,
+        spool: Spool,
+        identity: Identity,
+        clock: Clock,
+        random: Randomness,
+        grace_s: float,
+        lateness_us: int,
+    ) -> None:
+        self.identity = identity
+        self._lane = lane
+        self._spool = spool
+        self._clock = clock
+        self._random = random
+        self._grace_us = int(grace_s * 1e6)
+        self._lateness_us = lateness_us
+        self._forgotten_us: int | None = None
+        self._corrected = ClockSource.NONE
+
+    async def round(self) -> None:
+        """Do what is due. Raises UnavailableError on a full disk: the next round tries again."""
+        while await self._evict():
+            pass
+        if self._lane.database.level >= DiskLevel.FULL:
+            await self._lane.database.checkpoint()
+            return
+        await self._correct()
+        await self._tell_uncounted()
+        now_us = self._clock.monotonic_us()
+        if self._forgotten_us is None or now_us - self._forgotten_us > 600_000_000:
+            self._forgotten_us = now_us
+            await self._forget()
+            await self._fold()
+
+    async def _evict(self) -> bool:
+        """One step; True if there may be more. Passive checkpoint after bodies went."""
+        database = self._lane.database
+        pressed = database.disk.share >= LEAVE_FULL
+        before_us = self._clock.now_us() - self._grace_us
+        safe = self._spool.backed_up_to
+
+        def work(connection: sqlite3.Connection) -> int:
+            return evict(connection, before_us=before_us, backed_up_to=safe, pressed=pressed)
+
+        def look(connection: sqlite3.Connection) -> bool:
+            return bool(_evictable(connection, before_us, safe, pressed=pressed, limit=1))
+
+        if not await database.read(look):
+            return False
+        gone = await database.write("evict", work)
+        await database.checkpoint()
+        return gone == EVICT_MAX or (pressed and gone > 0 and database.disk.share >= LEAVE_FULL)
+
+    async def _correct(self) -> None:
+        """Once the clock is known: what the times of before meant, one note a stream and base."""
+        mark = self._clock.mark()
+        if mark.source is ClockSource.NONE:
+            self._corrected = ClockSource.NONE
+            return
+        if self._corrected is not ClockSource.NONE:
+            return
+        true_base_us = self._clock.now_us() + mark.offset_us - self._clock.monotonic_us()
+        boot = self._lane.runs.boot
+
+        def work(connection: sqlite3.Connection) -> None:
+            rows = connection.execute(
+                "SELECT stream, base_us, from_seq, to_seq FROM unsynced WHERE boot = ?", (boot,)
+            ).fetchall()
+            for stream, base_us, first, last in rows:
+                note = Correction(
+                    stream=StreamId(stream),
+                    first_seq=first,
+                    last_seq=last,
+                    offset_us=true_base_us - base_us,
+                    nonce=self._random(NONCE_BYTES),
+                )
+                queue_object(connection, make_correction(note, self.identity.signing))
+            # Bases of an earlier boot cannot be compared any more; their headers say so themselves.
+            connection.execute("DELETE FROM unsynced")
+
+        if await self._lane.database.read(_has_unsynced):
+            async with self._lane.sealer.gate:
+                await self._lane.database.write("correct", work)
+            self._spool.wake.set()
+        self._corrected = mark.source
+
+    async def _tell_uncounted(self) -> None:
+        """Records that went by count and hash only, because the quarantine is full."""
+        uncounted, self._lane.journal.uncounted = self._lane.journal.uncounted, {}
+        if not uncounted:
+            return
+        bounds = self._lane.bounds
+
+        def work(connection: sqlite3.Connection) -> None:
+            for local, (count, first_us, last_us) in uncounted.items():
+                bound = bounds.get(local)
+                if bound is not None and bound.stream is not None:
+                    self._gap(connection, bound, bound.stream.id, count, first_us, last_us)
+
+        await self._lane.database.write("note", work)
+        self._spool.wake.set()
+
+    def _gap(
+        self,
+        connection: sqlite3.Connection,
+        bound: Bound,
+        stream: StreamId,
+        count: int,
+        first_us: int,
+        last_us: int,
+    ) -> None:
+        note = Gap(
+            resource=bound.id,
+            stream=stream,
+            unit="time",
+            first=first_us,
+            last=max(first_us, last_us),
+            count=count,
+            reason="quarantine full",
+            nonce=self._random(NONCE_BYTES),
+        )
+        queue_object(connection, make_gap(note, self.identity.signing))
+
+    async def _forget(self) -> None:
+        """Keys of epochs and runs that nothing needs: receipted, out of lateness, out of grace."""
+        now_us = self._clock.now_us()
+        before_us = now_us - self._lateness_us - self._grace_us
+
+        def work(connection: sqlite3.Connection) -> list[tuple[bytes, int]]:
+            gone = connection.execute(
+                "SELECT DISTINCT e.resource, e.epoch FROM epoch_key e LEFT JOIN stream s"
+                " ON s.id = e.stream WHERE e.open = 0 AND e.wrap_sent = 1 AND e.to_us < ?"
+                " AND e.used_at < ? AND e.last_seq <= coalesce(s.acked_seq, -1)",
+                (before_us, before_us),
+            ).fetchall()
+            connection.executemany(
+                "DELETE FROM epoch_key WHERE resource = ? AND epoch = ?", gone
+            )
+            return gone
+
+        def then(gone: list[tuple[bytes, int]]) -> None:
+            self._lane.epochs.forget(gone)
+
+        async with self._lane.sealer.gate:
+            await self._lane.database.write("forget", work, then=then)
+            await self._lane.runs.forget(None)
+
+    async def _fold(self) -> None:
+        """Chains older than a week become one line a stream and day; bodies must be gone."""
+        before_us = self._clock.now_us() - FOLD_AFTER_US
+
+        def work(connection: sqlite3.Connection) -> None:
+            fold(connection, before_us)
+
+        await self._lane.database.write("evict", work)
+
+
+def evict(
+    connection: sqlite3.Connection, *, before_us: int, backed_up_to: int, pressed: bool
+) -> int:
+    """Remove up to EVICT_MAX bodies in grace; how many went."""
+    rows = _evictable(connection, before_us, backed_up_to, pressed=pressed, limit=EVICT_MAX)
+    totals: dict[bytes, list[int]] = {}
+    for _, stream, size in rows:
+        total = totals.setdefault(stream, [0, 0])
+        total[0] += 1
+        total[1] += size
+    ids = [(row[0],) for row in rows]
+    connection.executemany("DELETE FROM body WHERE id = ?", ids)
+    connection.executemany("DELETE FROM content WHERE id = ?", ids)
+    connection.executemany(
+        "UPDATE stream SET grace_n = grace_n - ?, grace_bytes = grace_bytes - ? WHERE id = ?",
+        [(count, size, stream) for stream, (count, size) in totals.items()],
+    )
+    connection.execute(
+        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state = ? AND leaf < ?"
+        " AND kind IN ('wrap', 'gap', 'correction') LIMIT ?)",
+        (int(OutboxState.SENT), backed_up_to, EVICT_MAX),
+    )
+    return len(rows)
+
+
+def _evictable(
+    connection: sqlite3.Connection,
+    before_us: int,
+    backed_up_to: int,
+    *,
+    pressed: bool,
+    limit: int,
+) -> list[tuple[int, bytes, int]]:
+    """Oldest bodies in grace that may go: in the hub's backup and old enough, or the disk is wanted."""
+    found: list[tuple[int, bytes, int]] = connection.execute(
+        "SELECT b.id, b.stream, b.size FROM body b JOIN chain c"
+        f" ON c.stream = b.stream AND c.seq = b.seq WHERE b.state = {BodyState.GRACE:d}"
+        " AND (? OR (c.leaf < ? AND b.at < ?)) ORDER BY b.id LIMIT ?",
+        (int(pressed), backed_up_to, before_us, limit),
+    ).fetchall()
+    return found
+
+
+def fold(connection: sqlite3.Connection, before_us: int) -> None:
+    """Replace receipted links without a body by one line a stream and day."""
+    rows = connection.execute(
+        "SELECT c.stream, c.seq, c.leaf, c.at FROM chain c LEFT JOIN body b"
+        " ON b.stream = c.stream AND b.seq = c.seq"
+        " JOIN stream s ON s.id = c.stream"
+        " WHERE b.id IS NULL AND c.leaf IS NOT NULL AND c.at < ? AND c.seq < s.next_seq - 1"
+        " LIMIT ?",
+        (before_us, FOLD_MAX),
+    ).fetchall()
+    for stream, seq, leaf, at_us in rows:
+        connection.execute(
+            "INSERT INTO receipt_day VALUES(?, ?, ?, ?, ?, ?) ON CONFLICT(stream, day) DO UPDATE SET"
+            " from_seq = min(from_seq, excluded.from_seq), to_seq = max(to_seq, excluded.to_seq),"
+            " from_leaf = min(from_leaf, excluded.from_leaf),"
+            " to_leaf = max(to_leaf, excluded.to_leaf)",
+            (stream, at_us // DAY_US, seq, seq, leaf, leaf),
+        )
+        connection.execute("DELETE FROM chain WHERE stream = ? AND seq = ?", (stream, seq))
+
+
+def _has_unsynced(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM unsynced LIMIT 1").fetchone() is not None

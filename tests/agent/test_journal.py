@@ -1,0 +1,212 @@
+"""Commit groups: who is acknowledged when, and how many syncs that takes."""
+
+import asyncio
+import threading
+
+import pytest
+
+from agent.ports import CoreSettings
+from devices.driver import Promise
+from protocol.errors import UnavailableError
+from tests.agent.kit import BAYS, GATE, Site, reading
+
+
+class Gate:
+    """Holds every COMMIT of one name back until it is opened: an fsync of any length."""
+
+    def __init__(self, site: Site, name: str = "commit") -> None:
+        database = site.core.main.database
+        self._inner = database._transact
+        self._open = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self.waiting = asyncio.Event()
+        self.commits = 0
+        self.name = name
+        database._transact = self
+
+    def __call__(self, name, work):
+        if name == self.name:
+            self.commits += 1
+            self._loop.call_soon_threadsafe(self.waiting.set)
+            assert self._open.wait(10)
+        return self._inner(name, work)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+async def test_group_is_everything_that_arrived_during_the_commit_before(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        gate = Gate(site)
+        first = site.core.pipeline.submit(reading(0), driver="mqtt")
+        await gate.waiting.wait()
+        others = [
+            site.core.pipeline.submit(reading(n, identity=b"%d" % n), driver="mqtt")
+            for n in range(1, 65)
+        ]
+        assert not first.done()
+        gate.open()
+        async with asyncio.timeout(5):
+            await asyncio.gather(first, *others)
+        assert gate.commits == 2
+        await site.drain()
+    assert site.hub.numbers() == list(range(65))
+
+
+async def test_group_is_capped(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        gate = Gate(site)
+        futures = [site.core.pipeline.submit(reading(0), driver="mqtt")]
+        await gate.waiting.wait()
+        futures += [
+            site.core.pipeline.submit(reading(*range(n, n + 100)), driver="mqtt")
+            for n in range(1, 5001, 100)
+        ]
+        gate.open()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*futures)
+        assert gate.commits == 1 + 3  # 5,000 records by 2,000
+        rows = await site.core.main.database.read(
+            lambda c: c.execute("SELECT n FROM journal").fetchall()
+        )
+        assert max(row[0] for row in rows) <= 2000
+
+
+async def test_acknowledged_after_the_commit_and_in_order(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        gate = Gate(site)
+        acked: list[int] = []
+        futures = [
+            site.core.pipeline.submit(
+                reading(n, ack=lambda n=n: acked.append(n)), driver="mqtt"
+            )
+            for n in range(3)
+        ]
+        await gate.waiting.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert acked == []
+        gate.open()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*futures)
+        await asyncio.sleep(0)
+        assert acked == [0, 1, 2]
+
+
+async def test_what_the_source_keeps_waits_and_rides_on_an_earlier_commit(tmp_path):
+    settings = CoreSettings(resources=(GATE, BAYS), commit_delay_s=3600)
+    site = Site(tmp_path, settings=settings)
+    async with site.running():
+        gate = Gate(site)
+        gate.open()
+        polled = [
+            site.core.pipeline.submit(reading(n, promise=Promise.D), driver="poll")
+            for n in range(5)
+        ]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert gate.commits == 0
+        await site.give(100)  # somebody waits for an acknowledgement
+        assert gate.commits == 1
+        assert all(future.done() for future in polled)
+
+
+async def test_what_the_source_keeps_is_committed_after_the_delay(tmp_path):
+    site = Site(tmp_path, settings=CoreSettings(resources=(GATE,), commit_delay_s=0.01))
+    async with site.running():
+        async with asyncio.timeout(5):
+            await site.core.pipeline.submit(reading(1, promise=Promise.E), driver="poll")
+
+
+async def test_urgent_record_is_committed_and_sealed_at_once(tmp_path):
+    site = Site(tmp_path, settings=CoreSettings(resources=(GATE,), commit_delay_s=3600))
+    async with site.running():
+        site.core.spool.wake.clear()
+        async with asyncio.timeout(5):
+            await site.core.pipeline.submit(
+                reading(1, promise=Promise.D, urgent=True), driver="poll"
+            )
+            await site.core.spool.wake.wait()
+        stats = await site.core.spool.stats()
+        assert stats.due == 1
+
+
+async def test_stop_commits_what_is_pending(tmp_path):
+    site = Site(tmp_path, settings=CoreSettings(resources=(GATE,), commit_delay_s=3600))
+    async with site.running():
+        future = site.core.pipeline.submit(reading(1, promise=Promise.D), driver="poll")
+    assert future.done()
+    assert future.exception() is None
+    async with site.running():
+        await site.drain()
+    assert site.hub.numbers() == [1]
+
+
+async def test_repeated_message_is_counted_and_acknowledged_once(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        gate = Gate(site)
+        one = site.core.pipeline.submit(reading(1, identity=b"a"), driver="mqtt")
+        await gate.waiting.wait()
+        futures = [
+            site.core.pipeline.submit(reading(1, identity=b"a"), driver="mqtt"),  # same group
+            site.core.pipeline.submit(reading(2, identity=b"b"), driver="mqtt"),
+            site.core.pipeline.submit(reading(2, identity=b"b"), driver="mqtt"),
+            site.core.pipeline.submit(reading(3, identity=b"a"), driver="other"),
+        ]
+        gate.open()
+        async with asyncio.timeout(5):
+            await asyncio.gather(one, *futures)
+    async with site.running():
+        await site.give(2, identity=b"b")  # after a restart too
+        await site.drain()
+        counters = site.core.pipeline.counters()["gate"]
+        assert counters.duplicates == 3
+        assert counters.produced == 6
+    assert site.hub.numbers() == [1, 2, 3]
+
+
+async def test_a_repeat_moves_no_watermark(tmp_path):
+    from tests.agent.kit import watermark
+
+    site = Site(tmp_path)
+    async with site.running():
+        await site.give(1, identity=b"a", watermarks=watermark(b"new"))
+        await site.give(1, identity=b"a", watermarks=watermark(b"old"))
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"new"
+
+
+async def test_back_pressure_is_bounded(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        gate = Gate(site)
+        with pytest.raises(UnavailableError):
+            for n in range(1000):
+                site.core.pipeline.submit(reading(*range(100)), driver="mqtt")
+        assert site.core.main.journal.backlog <= 34_000
+        waits = asyncio.ensure_future(site.core.pipeline.room(Promise.A))
+        await asyncio.sleep(0)
+        assert not waits.done()
+        gate.open()
+        async with asyncio.timeout(10):
+            await waits
+
+
+async def test_acknowledgement_that_raises_stops_nobody(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        reported = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: reported.append(context))
+
+        def broken() -> None:
+            raise RuntimeError("the client is gone")
+
+        await site.give(1, ack=broken)
+        await site.give(2)
+        assert len(reported) == 1
+        await site.drain()
+    assert site.hub.numbers() == [1, 2]
