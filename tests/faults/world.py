@@ -12,15 +12,21 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from agent import status
+from agent.faults import Fault
 from tests.faults.line_driver import CHECKS, PACKS, PASSAGES, TABLE
+from tests.faults.reading import read_inside
 from tests.shared import ROOT
 
 PLUGIN = Path(__file__).with_name("plugin")
-READY_TIMEOUT_S = 30.0
-DRAIN_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 60.0
+DRAIN_TIMEOUT_S = 120.0
+RESOURCES = (CHECKS, PASSAGES, TABLE)
 
 AGENT_TOML = """
 data = "{folder}/agent"
@@ -102,6 +108,14 @@ class World:
 
     async def make(self) -> None:
         """Hub, owner, site, token, enrolment: as docs/quickstart.md, in this folder."""
+        await self.make_hub()
+        await self.start("hub")
+        await self.add_owner(await self.owner_token())
+        await self.enrol(await self.site_token())
+        await self.stop("hub")
+
+    async def make_hub(self) -> None:
+        """An empty hub with one site, and a key of the owner; nothing runs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "pass").write_text("torture passphrase\n")
         await self.do("hub", "init", "hub", "--port", str(self.hub_port))
@@ -109,20 +123,30 @@ class World:
             await self.do("owner", "key", "new", "owner.key", "--name", "o", "--passphrase-file", "pass")
         ).split()[-1]
         (self.folder / "owner.txt").write_text(owner)
-        await self.start("hub")
-        token = (await self.do("hub", "token", "new", "--owner", "--data", "hub")).split()[-1]
+        await self.do("hub", "site", "add", "s1", "--name", "s1", "--owner", owner, "--data", "hub")
+        self.write_config()
+
+    async def owner_token(self) -> str:
+        return (await self.do("hub", "token", "new", "--owner", "--data", "hub")).split()[-1]
+
+    async def site_token(self) -> str:
+        out = await self.do("hub", "token", "new", "--site", "s1", "--data", "hub")
+        return out.split()[-1]
+
+    async def add_owner(self, token: str) -> None:
+        """The owner's principal at the hub; the hub runs."""
         url = f"http://127.0.0.1:{self.hub_port}"
         await self.do(
             "owner", "principal", "add", "--hub", url, "--token", token, "--key", "owner.key",
         )  # fmt: skip
-        await self.do("hub", "site", "add", "s1", "--name", "s1", "--owner", owner, "--data", "hub")
-        token = (await self.do("hub", "token", "new", "--site", "s1", "--data", "hub")).split()[-1]
-        self.write_config()
+
+    async def enrol(self, token: str) -> None:
+        """The gateway at the hub; the hub runs."""
+        owner = (self.folder / "owner.txt").read_text()
         await self.do("agent", "enrol", token, "--owner", owner, "--config", "agent.toml")
-        await self.stop("hub")
 
     def write_config(self, keep: str = "0s") -> None:
-        """The configuration with this world's ports and paths."""
+        """The configuration with this world's ports and paths, and the owner's memory of the hub."""
         resources = "".join(
             f'[[resource]]\nid = "{name}"\npack = "{pack}"\n' for name, pack in PACKS.items()
         )
@@ -142,6 +166,12 @@ class World:
             for line in config.read_text().splitlines()
         ]
         config.write_text("\n".join(lines) + "\n")
+        memory = self.folder / "owner.key.hubs.json"
+        if memory.exists():
+            known = json.loads(memory.read_text())
+            for hub in known["hubs"]:
+                hub["url"] = f"http://127.0.0.1:{self.hub_port}"
+            memory.write_text(json.dumps(known))
 
     def copy(self, target: Path) -> "World":
         """The same world in another folder, on other ports."""
@@ -206,23 +236,31 @@ class World:
 
     # --- what is in it ------------------------------------------------------------------------
 
-    async def status(self) -> dict[str, object]:
-        out = await self.do("agent", "status", "--json", "--config", "agent.toml", timeout=15)
-        answer: dict[str, object] = json.loads(out)
-        return answer
+    async def status(self) -> dict[str, Any]:
+        """What the running agent says over its socket; no process is started for it."""
+        try:
+            return await status.ask(self.folder / "agent")
+        except Fault as error:
+            raise WorldError(f"agent does not answer: {tail(self.folder / 'agent.log')}") from error
 
-    async def drained(self) -> None:
+    async def drained(self, timeout: float = DRAIN_TIMEOUT_S) -> None:
         """Until nothing of the agent waits for the hub any more."""
-        async with asyncio.timeout(DRAIN_TIMEOUT_S):
-            while True:
-                try:
-                    status = await self.status()
-                except WorldError:
-                    await asyncio.sleep(0.2)
-                    continue
-                if is_drained(status):
-                    return
-                await asyncio.sleep(0.1)
+        found: object = None
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    for name, child in self.children.items():
+                        if child.returncode is not None:
+                            raise WorldError(f"{name} ended: {tail(self.folder / f'{name}.log')}")
+                    with suppress(WorldError):
+                        found = await self.status()
+                        if is_drained(found):
+                            return
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            logs = "".join(tail(self.folder / f"{name}.log", 600) for name in self.children)
+            said = {k: found[k] for k in ("state", "spool", "alarms")} if found else None
+            raise WorldError(f"not drained in {timeout} s: {said}\n{logs}") from None
 
     async def read(self, resource: str) -> list[dict[str, object]]:
         """What the owner reads back, everything verified. Raises WorldError if it does not verify."""
@@ -233,14 +271,16 @@ class World:
         return [json.loads(line) for line in out.splitlines()]
 
     async def read_all(self) -> dict[str, list[dict[str, object]]]:
-        return {name: await self.read(name) for name in (CHECKS, PASSAGES, TABLE)}
+        return {name: await self.read(name) for name in RESOURCES}
+
+    async def read_inside(self) -> dict[str, list[dict[str, object]]]:
+        """The same by the owner's functions in this process: what hundreds of cuts can afford."""
+        return {name: await read_inside(self.folder, name) for name in RESOURCES}
 
 
-def is_drained(status: Mapping[str, object]) -> bool:
+def is_drained(found: Mapping[str, Any]) -> bool:
     """Whether status says that neither journal nor spool nor outbox holds anything for the hub."""
-    core = status["spool"]
-    assert isinstance(core, Mapping)
-    return not any(core.get(k) for k in ("journal", "due", "objects"))
+    return not any(found["spool"].get(k) for k in ("journal", "due", "objects"))
 
 
 class Notify:

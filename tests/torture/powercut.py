@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.errors import ShanmenError
 from tests.faults import trace
 from tests.faults.build import shim
 from tests.faults.device import Device
@@ -24,6 +25,7 @@ from tests.faults.trace import Effect, Op
 from tests.faults.world import World, WorldError
 
 PARTS = ("agent", "hub")
+DEVICE_TIMEOUT_S = 60.0
 
 
 @dataclass
@@ -130,15 +132,14 @@ async def after_cut(world: World, device: Device) -> Result:
     """Start both, let the device say the rest, drain, read, compare."""
     running = None
     try:
-        await world.start("hub")
-        await world.start("agent")
+        await asyncio.gather(world.start("hub"), world.start("agent"))
         device.producing = False
         running = asyncio.create_task(device.run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEVICE_TIMEOUT_S):
             await device.drained()
         await world.drained()
-        return reconcile(device.books, await world.read_all())
-    except (WorldError, TimeoutError, KeyError, ValueError) as error:
+        return reconcile(device.books, await world.read_inside())
+    except (WorldError, ShanmenError, TimeoutError, KeyError, ValueError) as error:
         return Result(unverifiable=[f"{type(error).__name__}: {error}"[:1500]])
     finally:
         if running is not None:
