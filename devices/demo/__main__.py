@@ -37,7 +37,8 @@ def main() -> int:
         return 2
     try:
         good = asyncio.run(_demo(told, folder.resolve()))
-    except (CommandError, BrokerError, TimeoutError) as error:
+    except* (CommandError, BrokerError, TimeoutError) as errors:
+        error = _first(errors)
         say(f"the demo could not go on: {error or 'a part was not ready in time'}")
         good = False
     if good and not told.keep:
@@ -132,6 +133,12 @@ async def _account(line: Line, status: dict[str, Any]) -> tuple[list[Account], d
         accepted = await line.accepted(ids[resource]) if resource in ids else -1
         stations[resource] = station_of(status, resource, accepted)
     return accounts, stations
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group, however deep."""
+    inner = errors.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 def say(text: str) -> None:

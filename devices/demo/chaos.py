@@ -81,11 +81,12 @@ async def wreak(line: Line, plan: list[Happening], say: Callable[[str], None]) -
                 await line.link.restore()
                 harm.cuts += 1
             case "half-open":
+                before = line.link.swallowed
                 await line.link.half_open()
                 await asyncio.sleep(happening.lasts_s)
                 await line.link.restore()
                 harm.cuts += 1
-                harm.half_open += 1
+                harm.half_open += line.link.swallowed > before  # nobody sent: nobody noticed
 
     async with asyncio.TaskGroup() as group:
         for happening in plan:
