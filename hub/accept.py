@@ -9,22 +9,22 @@ to single items; an item that still conflicts is answered `later`. So one bad it
 neighbours nothing, and the usual group pays for no savepoint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
+from hub import registry
 from hub.domain.agents import AgentState
 from hub.domain.outcomes import Later, Outcome
 from hub.judge import Judge, Work
-from hub.judged import Judged, NewEntry
+from hub.judged import Judged
 from hub.ledger import Appended, Ledger
-from hub.store import agents, audit, entries, objects, packs, segments, streams, wraps
+from hub.store import agents, audit, objects, packs, segments, streams, wraps
 from hub.store.agents import AgentRow
 from hub.store.bodies import Bodies, Written
 from hub.store.engine import Tx
-from hub.store.entries import EntryRow, ResourceRow
 from hub.store.leaves import HeadRow
 from hub.store.objects import ObjectRow
 from hub.store.packs import PackRow
@@ -32,7 +32,9 @@ from hub.store.segments import Completed, RangeRow
 from hub.store.streams import Move, StreamRow
 from hub.store.wraps import WrapRow
 from hub.verify import CheckedSegment
-from protocol import ids, leaf
+from protocol import leaf
+from protocol.envelope import Envelope
+from protocol.errors import Code
 from protocol.ids import PrincipalId
 from protocol.leaf import State
 from protocol.wraps import Wrap
@@ -63,9 +65,19 @@ class Accept:
     """Writes one group; thrown away with its transaction."""
 
     def __init__(
-        self, tx: Tx, *, ledger: Ledger, bodies: Bodies, packed: Packed, now_us: int
+        self,
+        tx: Tx,
+        *,
+        ledger: Ledger,
+        bodies: Bodies,
+        packed: Packed,
+        now_us: int,
+        decide: Callable[[str, bytes, str, int], Envelope],
     ) -> None:
+        """decide: signs the hub's own decision (action, agent, reason, µs) as a `review`."""
         self._tx = tx
+        self._decide = decide
+        self._decisions: list[Envelope] = []
         self._ledger = ledger
         self._bodies = bodies
         self._packed = packed
@@ -102,12 +114,13 @@ class Accept:
         return [[Later(1)]]
 
     def _write(self, work: Sequence[Work]) -> list[list[Outcome]]:
+        self._decisions = []
         judge = Judge(self._tx, work)
         judged = [judge.batch(one) for one in work]
         self._check_pack(judged)
         if any(one.accepted for one in judged):
             for one in judged:
-                self._write_entries(one)
+                registry.write_entries(self._tx, one, self._now_us)
             self._write_streams(judged)
             self._write_recorded(judged)
         return [one.outcomes for one in judged]
@@ -122,39 +135,7 @@ class Accept:
                 if done.id not in self._packed.places:
                     raise ConflictError
 
-    # --- entries and streams ---------------------------------------------------------------------
-
-    def _write_entries(self, judged: Judged) -> None:
-        for new in judged.entries:
-            row = _resource_row(new, judged.agent, self._now_us)
-            if new.resource.n == 0:
-                new.resource.n = entries.add_resource(self._tx, row)
-            elif new.in_force:
-                entries.change_resource(self._tx, row)
-            entries.add_entry(
-                self._tx,
-                EntryRow(
-                    object=new.checked.id,
-                    resource=new.resource.id,
-                    version=new.payload.version,
-                    grade=new.payload.grade,
-                    suite=new.payload.encryption.suite,
-                ),
-            )
-            if new.checked.envelope.kind == "registration":
-                self._audit_entry(new, judged.agent)
-
-    def _audit_entry(self, new: NewEntry, agent: AgentRow) -> None:
-        before = new.before
-        audit.record(
-            self._tx,
-            audit.Actor(who=ids.show(agent.id), source="sync"),
-            self._now_us,
-            "entry.add" if before is None else "entry.change",
-            ids.show(new.resource.id),
-            before=before and {"entry": before.entry.hex(), "version": before.version},
-            after={"entry": new.checked.id.hex(), "version": new.payload.version},
-        )
+    # --- streams ---------------------------------------------------------------------------------
 
     def _write_streams(self, judged: list[Judged]) -> None:
         moved: dict[int, Move] = {}
@@ -198,13 +179,12 @@ class Accept:
         """Two processes from one image take turns: both wait until an operator decides."""
         now = agents.get(self._tx, agent.id)
         if now is not None and now.state is AgentState.ACTIVE:
+            reason = Code.CLONE_SUSPECTED.key
             agents.set_state(
-                self._tx,
-                agent.id,
-                AgentState.SUSPENDED,
-                audit.HUB,
-                self._now_us,
-                reason="clone-suspected",
+                self._tx, agent.id, AgentState.SUSPENDED, audit.HUB, self._now_us, reason=reason
+            )
+            self._decisions.append(
+                self._decide("agent.suspend", agent.id, reason, self._now_us)
             )
 
     # --- what carries a leaf ---------------------------------------------------------------------
@@ -222,6 +202,7 @@ class Accept:
                 for _state, item in accepted:
                     self._done.leaves[item] = (head.generation, leaf_of[number])
         self._write_objects(judged)
+        self._write_decisions(head, data)
         self._renew(judged)
         changes = self._write_segments(judged, head)
         self._done.appended.append(
@@ -260,6 +241,22 @@ class Accept:
             objects.add(self._tx, made)
         if wrapped:
             wraps.add(self._tx, wrapped)
+
+    def _write_decisions(self, head: HeadRow, data: list[bytes]) -> None:
+        """The hub's own decisions stand in the ledger after the batches that caused them."""
+        for one in self._decisions:
+            row = ObjectRow(
+                id=one.object_id,
+                kind=one.kind,
+                signer=one.signer,
+                record_hash=one.record_hash,
+                raw=one.raw,
+                generation=head.generation,
+                leaf=head.size + len(data),
+                accepted_us=self._now_us,
+            )
+            data.append(leaf.event_leaf(one.kind, one.object_id, one.record_hash, self._now_us))
+            objects.add(self._tx, [row])
 
     def _renew(self, judged: list[Judged]) -> None:
         """Point what an older generation recorded to the leaf that records it anew."""
@@ -357,26 +354,3 @@ class Accept:
             raise ConflictError
         row = PackRow(name=written.name, size=written.size, created_us=self._now_us)
         return packs.use(self._tx, row)
-
-
-def _resource_row(new: NewEntry, agent: AgentRow, now_us: int) -> ResourceRow:
-    entry = new.payload
-    return ResourceRow(
-        n=new.resource.n,
-        id=entry.resource,
-        agent=agent.id,
-        site=agent.site,
-        entry=new.checked.id,
-        kind=new.checked.envelope.kind,
-        version=entry.version,
-        grade=entry.grade,
-        owner=entry.owner,
-        pack=entry.pack,
-        data_kind=entry.kind,
-        name_zh=entry.name_zh,
-        name_en=entry.name_en,
-        region=entry.region,
-        code="",
-        created_us=now_us,
-        changed_us=now_us,
-    )

@@ -26,14 +26,14 @@ from hub.domain.outcomes import Later, Outcome
 from hub.judge import Work
 from hub.last_checkpoint import LastCheckpoint
 from hub.ledger import Ledger
-from hub.store import agents, inbox, leaves, meta, nonces, segments
+from hub.store import agents, audit, inbox, leaves, meta, nonces, segments
 from hub.store.agents import AgentRow
 from hub.store.bodies import Bodies
 from hub.store.engine import Store, Tx, point
 from hub.store.nonces import RequestNonce
 from hub.verify import Checked, CheckedSegment, check
-from protocol import messages
-from protocol.envelope import SigningKey, make
+from protocol import ids, messages
+from protocol.envelope import Envelope, SigningKey, make
 from protocol.errors import Code, UnavailableError, VerifyError
 from protocol.messages import Answer, Batch
 
@@ -256,7 +256,12 @@ class Ingest:
             if group[number].agent.state is AgentState.ACTIVE and group[number].checked
         ]
         accept = Accept(
-            tx, ledger=self._ledger, bodies=self._bodies, packed=packed, now_us=now_us
+            tx,
+            ledger=self._ledger,
+            bodies=self._bodies,
+            packed=packed,
+            now_us=now_us,
+            decide=self._decide,
         )
         work: list[Work] = [(group[number].agent, group[number].checked) for number in live]
         done = accept.run(work, careful=careful) if work else Done([], {}, [])
@@ -267,6 +272,18 @@ class Ingest:
         for number in fresh:
             _note_seen(tx, group[number], now_us)
         return set(range(len(group))) - set(fresh), done
+
+    def _decide(self, action: str, agent: bytes, reason: str, now_us: int) -> Envelope:
+        """A `review` object as the operator's decisions make it, by the hub itself."""
+        said = {
+            "action": action,
+            "subject": ids.show(agent),
+            "reason": reason,
+            "by": audit.HUB.who,
+            "at": now_us,
+            "nonce": self._random(16),
+        }
+        return make("review", said, self._key)
 
     def _answer(
         self, tx: Tx, group: Sequence[_Request], replayed: set[int], done: Done, now_us: int

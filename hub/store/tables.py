@@ -118,7 +118,7 @@ agent = Table(
     Column("enrolment", Bytes, nullable=False),  # object id of its enrolment
     Column("created_us", BigInteger, nullable=False),
     Column("seen_us", BigInteger, nullable=False, default=0),
-    Column("inbox_generation", Integer, nullable=False, default=0),
+    Column("inbox_generation", BigInteger, nullable=False, default=0),
     Column("inbox_number", BigInteger, nullable=False, default=0),  # last acknowledged
 )
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from hub.domain.agents import AgentState
-from hub.store import agents, entries, streams
+from hub.store import agents, entries, objects, streams
 from protocol import messages
 from protocol.envelope import SigningKey
 from protocol.errors import Code, UnavailableError, VerifyError
@@ -22,6 +22,7 @@ from protocol.registration import make_registration
 from protocol.wraps import make_wrap
 from tests.hub.kit import (
     BY,
+    HUB_KEY,
     T0,
     Agent,
     Killed,
@@ -282,6 +283,8 @@ async def test_two_clones_taking_turns_are_suspended(hub, agent) -> None:
         assert verdicts(await agent.send(hub, item(bays.seal(continues=said)))) == ["Accepted"]
     row = await hub.store.read(agents.get, agent.id)
     assert (row.state, row.reason) == (AgentState.SUSPENDED, "clone-suspected")
+    found = await hub.store.read(objects.of_kind, "review", HUB_KEY.principal)
+    assert [one.leaf for one in found] == [3], "the decision stands in the ledger"
     outcome = await agent.send(hub, item(bays.sealed()))
     assert verdicts(outcome) == ["Later"], "nothing in either spool is lost"
     await hub.store.write(

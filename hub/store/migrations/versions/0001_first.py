@@ -89,7 +89,7 @@ def _agent() -> None:
         sa.Column("enrolment", sa.LargeBinary(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("seen_us", sa.BigInteger(), nullable=False),
-        sa.Column("inbox_generation", sa.Integer(), nullable=False),
+        sa.Column("inbox_generation", sa.BigInteger(), nullable=False),
         sa.Column("inbox_number", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["site"], ["site.id"], name="fk_agent_site"),
         sa.PrimaryKeyConstraint("id", name="pk_agent"),
