@@ -18,6 +18,7 @@ import asyncio
 import math
 import socket
 import ssl
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -93,10 +94,12 @@ class _Client(aiomqtt.Client):
             tls_context=context,
         )
         self._client.manual_ack_set(True)  # before connecting: see above
+        self._client.disable_logger()  # a formatted line for each packet, read by nobody
         self._client.connect_timeout = settings.timeout_s
         if context is not None:
             # paho leaves the socket open when the handshake fails.
             self._client._ssl_wrap_socket = partial(_handshake, context, settings)  # type: ignore[method-assign]  # noqa: SLF001
+        self._loop_thread = threading.get_ident()
         self.limit = settings.in_flight
         self.arrived: deque[Delivery] = deque()
         self.wake = asyncio.Event()
@@ -195,6 +198,22 @@ class _Client(aiomqtt.Client):
         self._reader = None
         if self._misc_task is not None and not self._misc_task.done():
             self._loop.call_soon_threadsafe(self._misc_task.cancel)
+
+    def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        # aiomqtt wakes the loop through a pipe for each packet; the PUBACKs of one commit are
+        # written in one turn here. The thread that connects has no loop of its own.
+        if threading.get_ident() == self._loop_thread:
+            self._loop.call_soon(self._write, client, sock)
+        else:
+            super()._on_socket_register_write(client, userdata, sock)
+
+    def _write(self, client: paho.Client, sock: Any) -> None:
+        try:
+            client.loop_write()
+            if client.want_write() and sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), self._write, client, sock)
+        except (OSError, ValueError) as error:
+            self._lost(error)
 
     def _lost(self, error: Exception) -> None:
         if not self._disconnected.done():
@@ -304,25 +323,25 @@ class Connection:
         Raises DriverError when the connection is lost; what arrived before is given out first.
         """
         client, loop = self.client, asyncio.get_running_loop()
-        tick_at = loop.time() + tick_s
-        while True:
-            while client.arrived:
-                delivery = client.arrived.popleft()
-                client.taken()
-                yield delivery
-            client.wake.clear()
-            if self._subscribing is not None and self._subscribing.done():
-                self._subscribing.result()
-            if not client.messages_possible():
-                raise DriverError(Code.UNREACHABLE, field="broker", value=self._settings.host)
-            try:
-                async with asyncio.timeout_at(tick_at):
-                    await client.wake.wait()
-            except TimeoutError:
-                pass
-            if loop.time() >= tick_at:
-                tick_at = loop.time() + tick_s
-                yield None
+        # One timer a tick, not one a message: waiting is most of what a quiet site does.
+        tick = loop.call_later(tick_s, client.wake.set)
+        try:
+            while True:
+                while client.arrived:
+                    delivery = client.arrived.popleft()
+                    client.taken()
+                    yield delivery
+                client.wake.clear()
+                if self._subscribing is not None and self._subscribing.done():
+                    self._subscribing.result()
+                if not client.messages_possible():
+                    raise DriverError(Code.UNREACHABLE, field="broker", value=self._settings.host)
+                if loop.time() >= tick.when():
+                    tick = loop.call_later(tick_s, client.wake.set)
+                    yield None
+                await client.wake.wait()
+        finally:
+            tick.cancel()
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Send the PUBACK of a message that is durable; nothing after the connection is lost."""

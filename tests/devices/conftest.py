@@ -77,10 +77,10 @@ class Broker:
         return self
 
     async def stop(self, *, kill: bool = False) -> None:
-        if self.process is not None and self.process.returncode is None:
+        while self.process is not None and self.process.returncode is None:
             (self.process.kill if kill else self.process.terminate)()
-            async with asyncio.timeout(20):
-                await self.process.wait()
+            # mosquitto forgets a SIGTERM that comes between "running" and its main loop.
+            await asyncio.wait([asyncio.ensure_future(self.process.wait())], timeout=5)
         if self.drain is not None:
             await self.drain
         self.process = self.drain = None

@@ -203,7 +203,7 @@ def test_script_in_device_name_never_reaches_a_record():
     [
         ('[[message]]\nkind="state"\nports=[1]\nlength=1\nitems=[{name="a",at=1}]', "state.a"),
         ('[[channel]]\nid=1\ntype=1\nlength=1\nitems=[{name="a",type="u16le"}]', "0101.a"),
-        ('[[channel]]\nid=1\ntype=1\nlength=2\nhistory=true', "0101.length"),
+        ("[[channel]]\nid=1\ntype=1\nlength=2\nhistory=true", "0101.length"),
         ('[[message]]\nkind="state"\nports=[1]\nlength=1\nmatch={9=[1]}', "match"),
         ('[[message]]\nkind="state"\nports=[1]\nlengt=1', "lengt"),
     ],
