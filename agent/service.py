@@ -19,6 +19,7 @@ from agent import snapshot
 from agent.clock import Clock, boot_id
 from agent.context import Context
 from agent.core import Core
+from agent.disk import DiskLevel
 from agent.effects import CoreEffects, SpoolKeep
 from agent.faults import Exit, Fault
 from agent.health import Health, Progress
@@ -153,6 +154,7 @@ async def put_together(plan: Plan, notifier: Notifier, clock: Clock) -> Parts:
             alarms=plan.config.alarm,
             database_answers=lambda: core.main.database.read(lambda c: c.execute("SELECT 1")),
             has_due=lambda: core.sealer.due_bodies > 0,
+            is_full=lambda: core.main.database.level >= DiskLevel.ACKS_STOP,
         ),
         health=health,
         clock=clock,
@@ -176,13 +178,17 @@ async def _ground(plan: Plan, clock: Clock) -> _Ground:
         boot=boot_id(),
     )
     await _take_back_time(core, clock)
+    health = Health(clock.now_us)
+    core.answers.alarm = lambda key, fields: health.raise_alarm(key, **fields)
+    if core.damage:
+        health.raise_alarm("damage", reason=", ".join(core.damage.reasons))
     client = HubClient(plan.config.hub, clock, hub=identity.hub.hub, key=identity.signing)
     await client.open()
     return _Ground(
         plan=plan,
         clock=clock,
         core=core,
-        health=Health(clock.now_us),
+        health=health,
         progress=Progress(clock.boot_ns, clock.boot_ns(), clock.boot_ns()),
         client=client,
         keyring=keyring,

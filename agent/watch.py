@@ -36,6 +36,7 @@ class Watch:
         alarms: AlarmTable,
         database_answers: Callable[[], Awaitable[object]],
         has_due: Callable[[], bool],
+        is_full: Callable[[], bool],
     ) -> None:
         self._notifier = notifier
         self._progress = progress
@@ -44,6 +45,7 @@ class Watch:
         self._alarms = alarms
         self._database_answers = database_answers
         self._has_due = has_due
+        self._is_full = is_full
         watchdog_s = notifier.watchdog_s
         self.period_s = LOOK_S if watchdog_s is None else min(LOOK_S, watchdog_s / 3)
         # The longest that an honest uplink is busy: one exchange and one wait.
@@ -63,6 +65,7 @@ class Watch:
         if jump:
             _LOG.warning("clock jumped", extra={"by_ms": jump // 1000})
         self._judge_receipts()
+        self._say("disk-full", on=self._is_full())
         alive = await self._spool_lives() and self._uplink_lives()
         if alive:
             self._notifier.alive()
@@ -90,7 +93,11 @@ class Watch:
         """Raise an alarm when data waits and no receipt comes: no error is not yet progress."""
         if not self._has_due():
             self._progress.receipt()
-        if self._progress.since_receipt_s() > self._alarms.no_progress.seconds:
-            self._health.raise_alarm("no-progress")
+        late = self._progress.since_receipt_s() > self._alarms.no_progress.seconds
+        self._say("no-progress", on=late)
+
+    def _say(self, alarm: str, *, on: bool) -> None:
+        if on:
+            self._health.raise_alarm(alarm)
         else:
-            self._health.clear_alarm("no-progress")
+            self._health.clear_alarm(alarm)
