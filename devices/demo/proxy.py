@@ -18,8 +18,6 @@ class Link:
         self._target = target_port
         self._server: asyncio.Server | None = None
         self._pairs: set[asyncio.Task[None]] = set()
-        self._whole = asyncio.Event()
-        self._whole.set()
         self._swallowing = False
         self.port = 0
         self.forwarded = 0  # bytes, both directions
@@ -31,7 +29,6 @@ class Link:
 
     async def close(self) -> None:
         """Reset what is established and listen no more."""
-        self._whole.set()
         await self._close()
 
     async def __aenter__(self) -> Self:
@@ -48,13 +45,11 @@ class Link:
     async def half_open(self) -> None:
         """Keep connections and swallow everything until `restore`."""
         self._swallowing = True
-        self._whole.clear()
 
     async def restore(self) -> None:
         """Be whole again; connections that were half-open are reset."""
         if self._swallowing:
             self._swallowing = False
-            self._whole.set()
             await self._drop()
         if self._server is None:
             await self._listen(self.port)
@@ -87,7 +82,10 @@ class Link:
             writer.transport.abort()
 
     async def _pair(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._whole.wait()
+        while self._swallowing and (data := await reader.read(_CHUNK)):
+            self.swallowed += len(data)
+        if self._swallowing:
+            return
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
         try:
             async with asyncio.TaskGroup() as both:

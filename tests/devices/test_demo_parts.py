@@ -200,7 +200,11 @@ async def test_link_forwards_is_cut_swallows_and_is_restored() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await reader.read(1)
-        assert link.swallowed == 4
+        late_writer.write(b"too")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await late_reader.read(1)
+        assert link.swallowed == len(b"gone" + b"too")
         await link.restore()
         await ended(reader)
         late_writer.close()
@@ -209,4 +213,3 @@ async def test_link_forwards_is_cut_swallows_and_is_restored() -> None:
         writer.write(b"three")
         assert await reader.readexactly(5) == b"three"
         writer.close()
-        del late_reader
