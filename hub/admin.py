@@ -4,38 +4,51 @@ One transaction each: the change, its row in the audit trail, and a hub-signed `
 a leaf of its own, so that a decision can neither be denied nor slipped in later.
 """
 
+import asyncio
 import base64
 import re
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import msgspec
-from msgspec import Meta
 
 from hub import maintenance
+from hub.bells import Bells
+from hub.commands import (
+    AgentChange,
+    AgentList,
+    AgentLive,
+    AgentShow,
+    BackupMake,
+    Command,
+    SiteAdd,
+    SiteList,
+    TokenList,
+    TokenNew,
+    TokenRevoke,
+)
 from hub.domain.agents import AgentState
 from hub.keys import HubKeys
 from hub.record import Recorded, Recorder
-from hub.store import agents, principals, read_tokens, sites, tokens
+from hub.store import agents, audit, inbox, leaves, principals, read_tokens, sites, tokens
 from hub.store.agents import AgentRow
 from hub.store.audit import Actor
 from hub.store.bodies import Bodies
 from hub.store.engine import Store, Tx
+from hub.store.inbox import InboxRow
 from hub.store.sites import SiteRow
 from hub.store.tokens import TokenKind, TokenRow
 from protocol import ids
 from protocol.envelope import make
 from protocol.errors import Code, ConfigError, RefusedError
 from protocol.ids import PrincipalId, WireNonce
+from protocol.inbox import InboxMessage, InboxNumber, Live, make_inbox
 from protocol.token import make_token
 
 READ_TOKEN_PREFIX: Final = "smr1-"  # noqa: S105  # a prefix that scanners can look for
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-_Name = Annotated[str, Meta(min_length=1, max_length=120)]
-_Reason = Annotated[str, Meta(max_length=200)]
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,87 +61,6 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     at: int  #: hub time, µs UTC
     nonce: WireNonce
 
-
-class SiteAdd(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="site add"
-):
-    """Enter a site (站点)."""
-
-    site: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]  #: e.g. 511527-A0007
-    name: _Name
-    region: Annotated[str, Meta(pattern=r"^([0-9]{6,12})?$")] = ""  #: empty: the hub's own
-    owner: Annotated[str, Meta(max_length=64)] = ""  #: principal id as shown
-
-
-class SiteList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
-               tag="site list"):  # fmt: skip
-    """List the sites."""
-
-
-class TokenNew(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
-               tag="token new"):  # fmt: skip
-    """Make a token."""
-
-    kind: Literal["site", "owner", "read"]
-    site: Annotated[str, Meta(max_length=64)] = ""  #: of a site's token
-    name: Annotated[str, Meta(max_length=120)] = ""  #: of a read token: who has it
-    hours: Annotated[int, Meta(ge=1, le=24 * 365)] = 24  #: until a one-time token expires
-
-
-class TokenList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
-                tag="token list"):  # fmt: skip
-    """List the read tokens; never their text."""
-
-
-class TokenRevoke(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
-                  tag="token revoke"):  # fmt: skip
-    """End a read token."""
-
-    number: Annotated[int, Meta(ge=1)]
-
-
-class AgentList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
-                tag="agent list"):  # fmt: skip
-    """List the agents (of one site)."""
-
-    site: Annotated[str, Meta(max_length=64)] = ""
-
-
-class AgentShow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
-                tag="agent show"):  # fmt: skip
-    """Show one agent."""
-
-    agent: Annotated[str, Meta(max_length=64)]
-
-
-class AgentChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
-                  tag="agent change"):  # fmt: skip
-    """Approve, suspend or resume an agent."""
-
-    agent: Annotated[str, Meta(max_length=64)]
-    decision: Literal["approve", "suspend", "resume"]
-    reason: _Reason = ""
-
-
-class BackupMake(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="backup"
-):
-    """Copy database, packs, keys and settings into a folder."""
-
-    folder: Annotated[str, Meta(min_length=1, max_length=4096)]  #: absolute
-
-
-Command = (
-    SiteAdd
-    | SiteList
-    | TokenNew
-    | TokenList
-    | TokenRevoke
-    | AgentList
-    | AgentShow
-    | AgentChange
-    | BackupMake
-)
 
 #: From which state a decision leads to which.
 _DECISIONS: Final = {
@@ -163,6 +95,7 @@ class Admin:
         self._region = region
         self._url = url
         self._clock_us = clock_us
+        self.bells: Bells | None = None  #: of the serving hub
 
     async def do(self, command: Command, by: Actor) -> Answer:  # noqa: C901, PLR0911  # one per command
         """Do one command. Raises ConfigError, RefusedError."""
@@ -182,9 +115,11 @@ class Admin:
                 return await self._revoke(command, by)
             case AgentList():
                 rows = await self._store.read(agents.all_of, site=command.site or None)
-                return {"agents": [_agent(one) for one in rows]}
+                return {"agents": [_agent(one) | self._presence(one) for one in rows]}
             case AgentShow():
                 return await self._show(command)
+            case AgentLive():
+                return await self._live(command, by)
             case BackupMake():
                 return await self._backup(command)
             case AgentChange():
@@ -287,7 +222,48 @@ class Admin:
         row = await self._store.read(agents.get, agent)
         if row is None:
             raise RefusedError(Code.UNKNOWN_AGENT, field="agent", value=asked.agent)
-        return _agent(row)
+        return _agent(row) | self._presence(row)
+
+    def _presence(self, row: AgentRow) -> Answer:
+        """Tell whether the agent can be reached now; nobody knows while no hub serves."""
+        if self.bells is None:
+            return {}
+        return {"away": self.bells.is_away(row.id, asyncio.get_running_loop().time())}
+
+    async def _live(self, asked: AgentLive, by: Actor) -> Answer:
+        agent = PrincipalId(ids.parse(asked.agent))
+
+        def change(tx: Tx, now_us: int) -> Answer:
+            if agents.get(tx, agent) is None:
+                raise RefusedError(Code.UNKNOWN_AGENT, field="agent", value=asked.agent)
+            head = leaves.live(tx)
+            assert head is not None
+            number = inbox.next_number(tx, agent, head.generation)
+            until = now_us + asked.minutes * 60_000_000
+            message = InboxMessage(
+                agent=agent,
+                number=InboxNumber(head.generation, number),
+                expires=until,
+                message=Live(resources=(), until=until),
+                nonce=secrets.token_bytes(16),
+            )
+            row = InboxRow(
+                agent=agent,
+                generation=head.generation,
+                n=number,
+                expires_us=until,
+                raw=make_inbox(message, self._keys.signing).raw,
+            )
+            inbox.put(tx, row)
+            subject = ids.show(agent)
+            after = {"until_us": until, "number": number}
+            audit.record(tx, by, now_us, "agent.live", subject, before=None, after=after)
+            return {"agent": subject, "until_us": until, "number": number}
+
+        answer = await self._record(by, "agent.live", ids.show(agent), "", change)
+        if self.bells is not None:
+            self.bells.ring(agent)
+        return answer
 
     async def _change(self, asked: AgentChange, by: Actor) -> Answer:
         _printable("reason", asked.reason or "-")

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import functools
 import logging
+import resource
 import secrets
 import shutil
 import signal
@@ -22,10 +23,10 @@ from aiohttp import web
 from hub import console, notify, tls
 from hub.api.door import Door
 from hub.api.http import answer
-from hub.api.inbox import Bells
 from hub.api.middleware import Gate
 from hub.api.parts import Parts
 from hub.attempts import Attempts
+from hub.bells import Bells
 from hub.config import HubConfig
 from hub.faults import Exit, Fault
 from hub.folder import Folder
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 STOP_S: Final = 8.0
 SWEEP_EVERY_S: Final = 3600.0
 _LINGER_S: Final = 2.0
+_FILES_BESIDE: Final = 128  # database, packs, sockets of the operator and of the log
 
 
 class App:
@@ -68,6 +70,8 @@ class App:
             core = await stack.enter_async_context(opened(self._config, self._folder))
             ingest = _ingest(core)
             parts = self.parts = _parts(core, ingest, self._language)
+            core.admin.bells = parts.bells
+            _allow_connections(self._config.limits.connections)
             door = _door(parts)
             _gauges(parts, door, ingest, self._folder.root)
             running = asyncio.create_task(ingest.run(), name="ingest")
@@ -147,6 +151,16 @@ def _ingest(core: Opened) -> Ingest:
         now_us=wall_us,
         random=secrets.token_bytes,
     )
+
+
+def _allow_connections(wanted: int) -> None:
+    """Raise this process's limit of open files, as far as it may, to what the settings promise."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _FILES_BESIDE
+    if soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
+        if hard < needed:
+            log.warning("fewer connections than configured", extra={"open_files": hard})
 
 
 async def _end_ingest(ingest: Ingest, running: "asyncio.Task[None]") -> None:

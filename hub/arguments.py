@@ -97,3 +97,6 @@ def _add_agents(agent: _Commands, say: Say) -> None:
         one.add_argument("agent", metavar="ID", help=say("agent-id"))
         one.add_argument("--reason", default="", help=say("reason"))
         one.set_defaults(decision=decision)
+    one = agent.add("live", "agent-live")
+    one.add_argument("agent", metavar="ID", help=say("agent-id"))
+    one.add_argument("--minutes", type=int, default=10, help=say("minutes"))

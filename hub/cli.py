@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from hub import admin, console, logs
-from hub.admin import Answer, Command
+from hub import commands, console, logs
+from hub.admin import Answer
 from hub.api.exchange import compact
 from hub.arguments import parser
+from hub.commands import Command
 from hub.config import FILE_NAME
 from hub.faults import Exit, Fault
 from hub.folder import BadConfig, read_config
@@ -150,7 +151,7 @@ def _serve(options: argparse.Namespace, language: Language) -> int:
 
 
 def _site_add(options: argparse.Namespace, language: Language) -> int:
-    command = admin.SiteAdd(
+    command = commands.SiteAdd(
         site=options.site,
         name=options.name or options.site,
         region=options.region,
@@ -168,7 +169,7 @@ def _token_new(options: argparse.Namespace, language: Language) -> int:
     kind: Literal["read", "owner", "site"] = "site"
     if options.read or options.owner:
         kind = "read" if options.read else "owner"
-    command = admin.TokenNew(
+    command = commands.TokenNew(
         kind=kind, site=options.site or "", name=options.name, hours=options.hours
     )
     answer = _admin(options, command)
@@ -189,31 +190,31 @@ def _listing(options: argparse.Namespace, command: Command, columns: tuple[str, 
 
 
 def _site_list(options: argparse.Namespace, _: Language) -> int:
-    return _listing(options, admin.SiteList(), ("site", "region", "owner", "name"))
+    return _listing(options, commands.SiteList(), ("site", "region", "owner", "name"))
 
 
 def _token_list(options: argparse.Namespace, _: Language) -> int:
-    return _listing(options, admin.TokenList(), ("number", "revoked_us", "name"))
+    return _listing(options, commands.TokenList(), ("number", "revoked_us", "name"))
 
 
 def _token_revoke(options: argparse.Namespace, _: Language) -> int:
-    _admin(options, admin.TokenRevoke(number=options.number))
+    _admin(options, commands.TokenRevoke(number=options.number))
     return Exit.OK
 
 
 def _agent_list(options: argparse.Namespace, _: Language) -> int:
-    command = admin.AgentList(site=options.site or "")
+    command = commands.AgentList(site=options.site or "")
     return _listing(options, command, ("agent", "site", "state", "seen_us", "software", "name"))
 
 
 def _agent_show(options: argparse.Namespace, _: Language) -> int:
     options.json = True
-    _admin(options, admin.AgentShow(agent=options.agent))
+    _admin(options, commands.AgentShow(agent=options.agent))
     return Exit.OK
 
 
 def _agent_change(options: argparse.Namespace, language: Language) -> int:
-    command = admin.AgentChange(
+    command = commands.AgentChange(
         agent=options.agent, decision=options.decision, reason=options.reason
     )
     answer = _admin(options, command)
@@ -239,8 +240,16 @@ def _migrate(options: argparse.Namespace, language: Language) -> int:
     return Exit.OK
 
 
+def _agent_live(options: argparse.Namespace, language: Language) -> int:
+    command = commands.AgentLive(agent=options.agent, minutes=options.minutes)
+    answer = _admin(options, command)
+    if not options.json:
+        print(text("cli.agent-live", language, minutes=options.minutes, **answer))
+    return Exit.OK
+
+
 def _backup(options: argparse.Namespace, language: Language) -> int:
-    command = admin.BackupMake(folder=str(Path(options.folder).resolve()))
+    command = commands.BackupMake(folder=str(Path(options.folder).resolve()))
     try:
         answer = _admin(options, command)
     except (ShanmenError, OSError) as error:
@@ -291,6 +300,7 @@ RUNS: Final[dict[str, Callable[[argparse.Namespace, Language], int]]] = {
     "agent-approve": _agent_change,
     "agent-suspend": _agent_change,
     "agent-resume": _agent_change,
+    "agent-live": _agent_live,
     "backup": _backup,
     "restore": _restore,
 }

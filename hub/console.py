@@ -14,7 +14,8 @@ from typing import Final
 
 import msgspec
 
-from hub.admin import Admin, Answer, BackupMake, Command
+from hub.admin import Admin, Answer
+from hub.commands import BackupMake, Command
 from hub.faults import Exit, Fault
 from hub.store.audit import Actor
 from protocol.errors import Code, RefusedError, ShanmenError

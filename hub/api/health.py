@@ -1,10 +1,17 @@
 """Is the process alive, can it take data, and what does it count."""
 
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Final
+
 from hub.api.exchange import TEXT, Call, Reply, json_reply, raw_reply
 from hub.api.parts import Parts
 from hub.api.views import Health, Readiness
 from hub.store import leaves, segments
-from protocol.errors import ShanmenError
+from protocol.errors import Code, ShanmenError
+
+DISK_FREE_MIN: Final = 64 * 1024 * 1024  # bytes: a batch, its pack and its rows, a few times
 
 
 async def alive(parts: Parts, call: Call) -> Reply:  # noqa: ARG001  # every handler's signature
@@ -20,8 +27,14 @@ async def ready(parts: Parts, call: Call) -> Reply:  # noqa: ARG001  # every han
             reasons.append("no-ledger")
     except ShanmenError as error:
         reasons.append(error.code.key)
+    if await asyncio.to_thread(_free, parts.store.path.parent) < DISK_FREE_MIN:
+        reasons.append(Code.DISK_FULL.key)
     answer = Readiness(status="not-ready" if reasons else "ok", reasons=reasons)
     return json_reply(answer, status=503 if reasons else 200)
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 async def metrics(parts: Parts, call: Call) -> Reply:  # noqa: ARG001  # every handler's signature

@@ -8,8 +8,8 @@ from hub.config import HubConfig
 from hub.messages import Language
 
 if TYPE_CHECKING:
-    from hub.api.inbox import Bells
     from hub.attempts import Attempts
+    from hub.bells import Bells
     from hub.enrol import Enrolments
     from hub.ingest import Ingest
     from hub.keys import HubKeys

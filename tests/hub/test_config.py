@@ -147,7 +147,7 @@ def test_every_command_and_exit_code_stands_in_the_document() -> None:
         assert f"`shanmen-hub {name.replace('-', ' ')}" in document, name
     for option in ("--config", "--data", "--json", "--hours", "--owner", "--read", "--site",
                    "--name", "--region", "--host", "--port", "--certificate", "--key", "--url",
-                   "--reason"):  # fmt: skip
+                   "--reason", "--minutes"):  # fmt: skip
         assert option in document, option
 
 

@@ -254,3 +254,43 @@ async def test_a_message_ends_the_poll_at_once(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
             shell.parts.bells.ring(gateway.id)
             assert (await poll).body.endswith(b"\x90")
+
+
+async def test_live_reaches_the_agent_at_once(tmp_path: Path) -> None:
+    """An operator's wish ends the poll that stands, and is believed under the hub's key."""
+    from protocol import envelope
+    from protocol.inbox import open_inbox
+
+    async with serving(tmp_path) as shell:
+        await shell.site()
+        gateway = Gateway(shell)
+        enrolled = await gateway.join()
+        shown = ids.show(gateway.id)
+        assert (await shell.do(admin.AgentShow(agent=shown)))["away"] is True
+        target = f"/v1/inbox?generation={enrolled.generation}&n=0"
+        poll = asyncio.create_task(shell.signed(gateway.signing, "GET", target))
+        async with asyncio.timeout(5):
+            while not shell.parts.bells.standing:
+                await asyncio.sleep(0.01)
+            assert (await shell.do(admin.AgentShow(agent=shown)))["away"] is False
+            done = await shell.do(admin.AgentLive(agent=shown, minutes=5))
+            body = (await poll).body.lstrip(b"\x00")
+        (raw,) = wire.decode_any(body, limit=10**6)
+        message = open_inbox(
+            envelope.parse(raw),
+            envelope.only_key(enrolled.hub_keys.signing),
+            agent=gateway.id,
+            applied=(enrolled.generation, enrolled.inbox.n),
+            now_us=wall_us(),
+        )
+        assert message.message == Live(resources=(), until=done["until_us"])
+        # A sync brings it too, until it is acknowledged.
+        bays = gateway.resource()
+        assert (await gateway.exchange(bays.registration)).inbox == (raw,)
+
+
+async def test_a_full_disk_is_not_ready(tmp_path: Path, monkeypatch) -> None:
+    async with serving(tmp_path) as shell:
+        monkeypatch.setattr("hub.api.health._free", lambda _folder: 1000)
+        answer = await shell.call("GET", "/readyz")
+        assert (answer.status, answer.json["reasons"]) == (503, ["disk-full"])

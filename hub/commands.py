@@ -1,0 +1,101 @@
+"""The operator's commands as structs: what the command line, the socket and `admin` share."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+_Name = Annotated[str, Meta(min_length=1, max_length=120)]
+_Reason = Annotated[str, Meta(max_length=200)]
+
+
+class SiteAdd(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="site add"
+):
+    """Enter a site (站点)."""
+
+    site: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]  #: e.g. 511527-A0007
+    name: _Name
+    region: Annotated[str, Meta(pattern=r"^([0-9]{6,12})?$")] = ""  #: empty: the hub's own
+    owner: Annotated[str, Meta(max_length=64)] = ""  #: principal id as shown
+
+
+class SiteList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+               tag="site list"):  # fmt: skip
+    """List the sites."""
+
+
+class TokenNew(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+               tag="token new"):  # fmt: skip
+    """Make a token."""
+
+    kind: Literal["site", "owner", "read"]
+    site: Annotated[str, Meta(max_length=64)] = ""  #: of a site's token
+    name: Annotated[str, Meta(max_length=120)] = ""  #: of a read token: who has it
+    hours: Annotated[int, Meta(ge=1, le=24 * 365)] = 24  #: until a one-time token expires
+
+
+class TokenList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                tag="token list"):  # fmt: skip
+    """List the read tokens; never their text."""
+
+
+class TokenRevoke(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                  tag="token revoke"):  # fmt: skip
+    """End a read token."""
+
+    number: Annotated[int, Meta(ge=1)]
+
+
+class AgentList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                tag="agent list"):  # fmt: skip
+    """List the agents (of one site)."""
+
+    site: Annotated[str, Meta(max_length=64)] = ""
+
+
+class AgentShow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                tag="agent show"):  # fmt: skip
+    """Show one agent."""
+
+    agent: Annotated[str, Meta(max_length=64)]
+
+
+class AgentChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                  tag="agent change"):  # fmt: skip
+    """Approve, suspend or resume an agent."""
+
+    agent: Annotated[str, Meta(max_length=64)]
+    decision: Literal["approve", "suspend", "resume"]
+    reason: _Reason = ""
+
+
+class AgentLive(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="agent live"
+):
+    """Ask an agent for segments every 2 s, because somebody watches."""
+
+    agent: Annotated[str, Meta(max_length=64)]
+    minutes: Annotated[int, Meta(ge=1, le=24 * 60)] = 10
+
+
+class BackupMake(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="backup"
+):
+    """Copy database, packs, keys and settings into a folder."""
+
+    folder: Annotated[str, Meta(min_length=1, max_length=4096)]  #: absolute
+
+
+Command = (
+    SiteAdd
+    | SiteList
+    | TokenNew
+    | TokenList
+    | TokenRevoke
+    | AgentList
+    | AgentShow
+    | AgentChange
+    | AgentLive
+    | BackupMake
+)
