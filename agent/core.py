@@ -146,6 +146,7 @@ class Core:
         core.damage = damage
         await core._begin()
         for question in questions:
+            core.answers.streams[question.stream] = question.resource
             core.spool.ask(question)
         return core
 

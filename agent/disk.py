@@ -38,7 +38,7 @@ class Disk:
     def __init__(self, path: Path, *, budget_bytes: int) -> None:
         self.level = DiskLevel.NORMAL
         self.used_pages = 0
-        self._reserve_path = path.with_name(path.name + ".reserve")
+        self._reserve_path = reserve_of(path)
         self._reserve_bytes = min(RESERVE_BYTES, budget_bytes // 4)
         data_bytes = budget_bytes - self._reserve_bytes - min(WAL_LIMIT_BYTES, budget_bytes // 8)
         self.pages = max(data_bytes // PAGE_BYTES, PAGES_MIN)
@@ -101,6 +101,11 @@ class Disk:
             os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
+
+
+def reserve_of(path: Path) -> Path:
+    """Where the reserve of a database stands; there from its first start on, unless it is full."""
+    return path.with_name(path.name + ".reserve")
 
 
 def level_of(share: float) -> DiskLevel:

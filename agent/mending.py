@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agent.adoption import adopt
 from agent.lane import Lane
 from agent.ports import Clock, Identity
 from agent.recovery import Damage
@@ -51,10 +52,12 @@ async def mend(lane: Lane, damage: Damage, identity: Identity, clock: Clock) -> 
 
     def work(connection: sqlite3.Connection) -> list[_Mended]:
         known = _chains(connection)
+        owners = {stream: resource for resource, one in known.items() for stream in one.next_seq}
+        adopt(connection, lane, owners, now_us)
         return [
             _mend(connection, lane, bound, known.get(bound.id, _Known()), damage, identity, now_us)
             for bound in lane.bounds.values()
-            if bound.stream is not None
+            if bound.stream is not None or damage.is_rebuilt
         ]
 
     def then(mended: list[_Mended]) -> None:
@@ -79,9 +82,7 @@ def _mend(
     identity: Identity,
     now_us: int,
 ) -> _Mended:
-    old = bound.stream
-    if old is None:
-        raise RuntimeError("no stream to mend")
+    old = bound.stream or _as_known(lane, known)
     old.next_seq = max(old.next_seq, known.next_seq.get(old.id, 0))
     old.head = known.heads.get(old.id, old.head)
     bound.epoch = max(bound.epoch, known.epoch)
@@ -89,6 +90,10 @@ def _mend(
     connection.executemany("DELETE FROM journal WHERE id = ?", [(row.id,) for row in stale])
     old.next_row = max([old.next_row, known.next_row, *(r.first_row + r.count for r in rows)])
     new = lane.register.follow(connection, bound, old, "damage")
+    if not old.next_seq:
+        # Nothing of it was ever sealed, or nobody knows: there is nothing to continue.
+        new.continues = None
+        connection.execute("UPDATE stream SET continues = NULL WHERE id = ?", (new.id,))
     new.state = StreamState.WAITING
     connection.execute(
         "UPDATE stream SET state = ? WHERE id = ?", (int(StreamState.WAITING), new.id)
@@ -100,11 +105,22 @@ def _mend(
         _note(connection, lane, identity, bound, old.id, "row", first, last, last - first + 1)
     if damage.is_rebuilt:
         # Commits behind the last one that can be read leave no trace: when, but not how many.
-        since_us = max([row.wall_us for row in rows], default=now_us)
-        _note(connection, lane, identity, bound, old.id, "time", min(since_us, now_us), now_us, None)
+        since_us = min(max([row.wall_us for row in rows], default=damage.since_us), now_us)
+        _note(connection, lane, identity, bound, new.id, "time", since_us, now_us, None)
     connection.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (lost, old.id))
+    if bound.entry_version == 0:
+        bound.must_register = True
     ask = EvidenceItem(resource=bound.id, stream=old.id, after=max(0, old.next_seq - 1))
     return _Mended(bound, new, rows, lost, ask)
+
+
+def _as_known(lane: Lane, known: _Known) -> Stream:
+    """A stream whose row is lost, as its chain remembers it."""
+    stream = lane.register.new_stream()
+    if known.next_seq:
+        newest = max(known.next_seq, key=lambda one: known.next_seq[one])
+        stream.id = StreamId(newest)
+    return stream
 
 
 def _note(

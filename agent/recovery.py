@@ -20,6 +20,7 @@ from typing import Final
 
 from agent import salvage, wal
 from agent.database import Database, mark_of
+from agent.disk import reserve_of
 from agent.files import save, sync_folder
 from agent.schema import create, prepare
 from agent.wal import WalState
@@ -37,6 +38,7 @@ class Damage:
     reasons: list[str] = field(default_factory=list)
     aside: Path | None = None
     is_rebuilt: bool = False
+    since_us: int = 0  # wall time at which the lost file began, where that is known
 
     def __bool__(self) -> bool:
         return bool(self.reasons)
@@ -48,8 +50,9 @@ async def open_database(path: Path, *, budget_bytes: int) -> tuple[Database, Dam
     Raises UnavailableError or OSError where the disk does not answer; damage is not an error.
     """
     damage = Damage()
+    _look_for_traces(path, damage)
     _repair_log(path, damage)
-    if mark_of(path).exists() or (damage and not _is_whole(path)):
+    if mark_of(path).exists() or (damage and path.exists() and not _is_whole(path)):
         damage.reasons.append("malformed")
         _rebuild(path, damage)
     try:
@@ -67,6 +70,18 @@ async def open_database(path: Path, *, budget_bytes: int) -> tuple[Database, Dam
             extra={"reasons": damage.reasons, "aside": str(damage.aside), "file": path.name},
         )
     return database, damage
+
+
+def _look_for_traces(path: Path, damage: Damage) -> None:
+    """An empty file where a database has been is a loss, and not a first start."""
+    reserve = reserve_of(path)
+    is_empty = not path.exists() or path.stat().st_size == 0
+    if not is_empty or not reserve.exists():
+        return
+    damage.reasons.append("file empty or gone")
+    damage.is_rebuilt = True
+    damage.since_us = int(reserve.stat().st_mtime * 1e6)
+    path.with_name(path.name + "-wal").unlink(missing_ok=True)
 
 
 def _repair_log(path: Path, damage: Damage) -> None:

@@ -149,20 +149,22 @@ class _Reader:
             return Walk(WalState.TORN if self._is_header_good else WalState.ABSENT)
         if not self._is_header_good:
             return self._walk_without_header(frames)
-        good = self._good(frames)
+        good, is_mended = self._good(frames)
         last = max((n for n, ok in enumerate(good) if ok), default=-1)
         last = self._mendable_tail(frames, last)
         bad = [n for n in range(last + 1) if not good[n]]
         state = WalState.CLEAN if last == len(frames) - 1 else WalState.TORN
-        return Walk(WalState.DAMAGED if bad else state, len(frames), last + 1, bad)
+        is_damaged = bool(bad) or is_mended
+        return Walk(WalState.DAMAGED if is_damaged else state, len(frames), last + 1, bad)
 
-    def _good(self, frames: list[_Frame]) -> list[bool]:
-        """Which frames belong to this log and are whole, as they stand or but for their checksum.
+    def _good(self, frames: list[_Frame]) -> tuple[list[bool], bool]:
+        """Which frames belong to this log and are whole; and whether one is but for its checksum.
 
         The checksum runs on from frame to frame. Behind a bad one the next is held against what is
         stored there, and against what should have been: either may be the damaged part.
         """
         good: list[bool] = []
+        is_mended = False
         before: list[Sums] = [self._sums]
         for number, frame in enumerate(frames):
             sums = [self._sums_of(frame, start) for start in before]
@@ -170,8 +172,9 @@ class _Reader:
             good.append(ok)
             if ok and number and not good[-2] and frame.stored == sums[-1] and len(sums) > 1:
                 good[-2] = frames[number - 1].salts == self._salts  # only its checksum was damaged
+                is_mended = True
             before = [frame.stored] if ok else [frame.stored, *sums[:1]]
-        return good
+        return good, is_mended
 
     def _mendable_tail(self, frames: list[_Frame], last: int) -> int:
         """The first bad frame behind the last good one is damage too if one bit explains it."""

@@ -1,6 +1,7 @@
 """An agent's core at a site of its own, an honest hub in memory, and the owner who reads it back."""
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from protocol.envelope import parse as parse_envelope
 from protocol.grades import Grade
 from protocol.keys import EpochKey
 from protocol.leaf import State
-from protocol.messages import ObjectItem
+from protocol.messages import EvidenceItem, Missing, ObjectItem
 from protocol.notes import Correction, Gap, open_note
 from protocol.packs import Field, Pack
 from protocol.principal import make_principal, open_principal
@@ -79,6 +80,9 @@ class FakeClock:
         self.boot_us += int(seconds * 1e6)
 
 
+_SEEDS = itertools.count(1000)
+
+
 class Dice:
     """Random bytes that follow from a seed."""
 
@@ -105,6 +109,13 @@ class Hub(MemoryHub):
             if isinstance(item, ObjectItem):
                 self.raw[parse_envelope(item.raw).object_id] = item.raw
         return super().payload(body)
+
+    def _judge(self, item, accepted):
+        if isinstance(item, EvidenceItem):
+            stored = self.streams.get((AGENT.principal, item.resource, item.stream))
+            if not stored:
+                return Missing(None)
+        return super()._judge(item, accepted)
 
     def of_kind(self, kind: str) -> list[bytes]:
         return [raw for raw in self.raw.values() if parse_envelope(raw).kind == kind]
@@ -250,6 +261,7 @@ class Site:
         return target
 
     def like(self, **changes) -> "Site":
+        changes.setdefault("dice", Dice(next(_SEEDS)))
         return replace(self, **changes)
 
 
