@@ -85,7 +85,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     watermarks: list[Watermark] = []
     rejected: list[Rejected] = []
     urgent: bool = False  # seal at once: an alarm, not a measurement
-    promise: Promise = Promise.C  # of the source of this reading; B, A and C commit at once
+    #: Of the source of this reading. A, B and C commit at once, D and E may wait for the next
+    #: commit; a driver may ask for B where its source of class D cannot wait just now.
+    promise: Promise = Promise.C
     #: Called by the agent on its loop after the commit; None where the source is not answered.
     ack: Callable[[], None] | None = None
 

@@ -170,6 +170,11 @@ class _Client(aiomqtt.Client):
             ended.exception()  # looked at: nobody else may ever do so
         self.wake.set()
 
+    @property
+    def half_full(self) -> bool:
+        """Whether half of the messages that we may hold wait for their acknowledgement."""
+        return 2 * len(self.unacknowledged) >= self.limit
+
     def _waiting(self) -> int:
         return max(len(self.unacknowledged), len(self.arrived))
 

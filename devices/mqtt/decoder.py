@@ -34,6 +34,8 @@ from protocol.times import Quality
 _BOM = b"\xef\xbb\xbf"
 #: Largest JSON message of a device, in bytes: gates and counters send hundreds.
 PAYLOAD_BYTES_MAX = 65_536
+#: Devices that one wildcard entry without a list of `devices` may have.
+DEVICES_MAX = 1024
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -66,14 +68,16 @@ class JsonDecoder:
         self._watermark = watermark
         self._count = count  # (device, counter): what `status` shows
         self._counters: dict[str, CounterState | None] = {}
+        self._names: set[str] = set()
         self._recent: deque[bytes] = deque(maxlen=source.repeat_memory)
 
     def decode(self, message: Message, gateway_us: int) -> Reading:
         """The reading of one message; its `ack` is the shell's to add. Never raises."""
         device = self.source.device_of(message.topic)
-        if device is None:
+        if device is None or not self._has_room(device):
             name = printable(message.topic, DEVICE_CHARS_MAX)
-            return self._refused(name, "unknown-device", message, "topic")
+            reason = "unknown-device" if device is None else "too-many-devices"
+            return self._refused(name, reason, message, "topic")
         document, reason = _document(message.payload)
         if reason:
             return self._refused(device, reason, message, "")
@@ -81,6 +85,12 @@ class JsonDecoder:
             self._count(device, "retained")
             return Reading(promise=self.source.promise)
         return self._record(device, document, message, gateway_us)
+
+    def _has_room(self, device: str) -> bool:
+        """Whether a device may have state of its own: under a wildcard anybody can invent names."""
+        if device not in self._names and len(self._names) < DEVICES_MAX:
+            self._names.add(device)
+        return device in self._names
 
     def accepts(self, message: Message) -> bool:
         """Whether `only` says that this message is this entry's."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.driver import DriverError
+from devices.driver import DriverError, Promise
 from devices.kit import Bench, load
 from protocol.errors import Code
 
@@ -201,6 +201,25 @@ async def test_queue_is_bounded_and_discards_nothing(make_broker):
     assert names == [f"m{i}" for i in range(300)]
     assert client.received_most <= 16
     assert client.pauses > 0
+
+
+async def test_totals_that_fill_the_window_are_not_left_waiting(make_broker):
+    """Class D may wait for a later commit; half of the window is as long as it may."""
+    broker = await make_broker()
+    bench = Bench()
+    text = config(broker, in_flight=4).replace("visitor.load", "visitor.passage")
+    text = text.replace("zone_id", "line_id").replace("present", "in_count")
+    text = text.replace('path = "n"', 'path = "n", counter = { wrap = 65536 }')
+    driver = load(text).drivers[0].make(bench)
+    await subscribe_once(driver)
+    await broker.publish(*(message("z", n) for n in range(4)))
+    promises = []
+    async with asyncio.timeout(WAIT_S), aclosing(driver.run()) as readings:
+        async for reading in readings:
+            promises.append(reading.promise)
+            if len(promises) == 4:
+                break
+    assert promises[-1] is Promise.B
 
 
 async def test_paused_connection_outlives_its_keepalive(make_broker):

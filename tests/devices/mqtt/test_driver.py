@@ -139,7 +139,9 @@ def test_device_that_is_not_understood_is_garbled():
 
 
 def test_promises_are_those_of_the_weakest_source():
-    text = GATE + """
+    text = (
+        GATE
+        + """
 [[device]]
 id = "hand"
 profile = "mqtt/json"
@@ -147,6 +149,7 @@ resource = "checks"
 connection = { mqtt = "b", topic = "hand" }
 map = { persons = { path = "n" } }
 """
+    )
     loaded = load(text)
     assert not loaded.problems
     assert loaded.resources["checks"].promise is Promise.B
@@ -175,6 +178,18 @@ map = { in_count = { path = "n", counter = { wrap = 65536 } } }
     assert (record.values["in_count"], Quality.REBASED in Quality(record.quality)) == (0, True)
     assert bench.health.total("watermark_unreadable") == 1
     assert CounterState.load(reading.watermarks[0].value).raw == 500
+
+
+def test_invented_device_names_are_bounded():
+    text = GATE.replace('topic = "gate"', 'topic = "gate/+", device_level = 1')
+    bench = Bench()
+    driver = load(text).drivers[0].make(bench)
+    payload = b'{"id": 1, "n": 1}'
+    for number in range(1025):
+        reading = driver.decode(Message(topic=f"gate/{number}", payload=payload), 1)
+    assert reading.rejected[0].reason == "too-many-devices"
+    known = driver.decode(Message(topic="gate/7", payload=payload), 1)
+    assert known.rows
 
 
 def test_R42_negative_occupancy_is_clamped_and_marked():
