@@ -32,7 +32,9 @@ class Device:
         self.pause_s = 0.002
         self._on_ack = on_ack
         self.on_made: Callable[[dict[str, object]], None] = lambda _message: None
-        self._next = {"A": 1, "D": 1, "E": 1}
+        self.next_at: list[int] = []  # event times, µs, of the next checks: an odd day, a wrong clock
+        self.junk = 0  # so many records that no pack takes are sent next
+        self._next = {"A": 1, "D": 1, "E": 1, "J": 1}
         self._open: dict[str, dict[str, object]] = {}
         self._changed = asyncio.Event()
 
@@ -69,11 +71,13 @@ class Device:
             return
         for message in list(self._open.values()):
             writer.write(json.dumps(message).encode() + b"\n")
-        async with asyncio.TaskGroup() as tasks:
-            sender = tasks.create_task(self._send(writer))
+        sender = asyncio.create_task(self._send(writer))
+        try:
             while line := await reader.readline():
                 self._take(line.decode().split()[1])
+        finally:
             sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
 
     def _take(self, key: str) -> None:
         if self._open.pop(key, None) is not None:
@@ -87,7 +91,11 @@ class Device:
             await asyncio.sleep(self.pause_s)
             if not self.producing or len(self._open) >= WINDOW:
                 continue
-            message = self._make("AAADE"[turn % 5])
+            if self.junk:
+                self.junk -= 1
+                message = self._make("J")
+            else:
+                message = self._make("AAADE"[turn % 5])
             turn += 1
             writer.write(json.dumps(message).encode() + b"\n")
             await writer.drain()
@@ -99,6 +107,10 @@ class Device:
         message: dict[str, object] = {"key": key, "at": time.time_ns() // 1000}
         if kind == "A":
             message |= {"gate": f"E{n % 3}", "nth": 1 + n % 5}
+            if self.next_at:
+                message["at"] = self.next_at.pop()
+        elif kind == "J":
+            message |= {"pad": 60_000}
         elif kind == "D":
             message |= {"total": n * 3}
         else:

@@ -5,6 +5,7 @@ The device connects to a port of the gateway, sends JSON lines and waits for `ok
     {"key": "A17", "at": µs, "gate": "E1", "nth": 3}     a ticket check with an id: class A, sealed
     {"key": "D9", "at": µs, "total": 41}                 a cumulative total: class D, open
     {"key": "E5", "at": µs, "n": 5}                      row 5 of a numbered table: class E, sealed
+    {"key": "J1", "at": µs, "pad": 60000}                a record that no pack takes: quarantine
 
 After connecting it is told `from <n>`: the first row of class E that is not committed here.
 """
@@ -108,6 +109,11 @@ class LineDriver:
                 promise=Promise.A,
                 ack=ack,
             )
+        if key[0] == "J":
+            values = {"lane": "x" * message["pad"], "direction": "in"}
+            record = Record(event_time_us=at, device="line-table", values=values)
+            rows = [Rows(resource=TABLE, records=[record])]
+            return Reading(rows=rows, identity=key.encode(), promise=Promise.A, ack=ack)
         if key[0] == "D":
             return self._increment(at, message["total"], ack)
         return self._row_of(at, message["n"], ack)

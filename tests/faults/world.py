@@ -43,6 +43,7 @@ records = 200
 age = "1s"
 
 [storage]
+budget = "64MiB"
 commit_delay = "1s"
 keep_after_receipt = "{keep}"
 

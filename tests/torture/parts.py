@@ -1,0 +1,81 @@
+"""Each part runs, prints what went wrong, and adds its figures."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from devices.demo.figures import Figures
+from tests.faults.reconcile import Result
+from tests.shared import ROOT
+from tests.torture import kills as killing
+
+
+class Options(Protocol):
+    """What a part is told."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def code(self) -> Path: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def only(self) -> str: ...
+    @property
+    def hits(self) -> int: ...
+    @property
+    def cuts(self) -> int: ...
+    @property
+    def at_once(self) -> int: ...
+
+
+async def kills(options: Options, figures: Figures) -> None:
+    """SIGKILLs at every named point and at random."""
+    done, names = await killing.run(
+        options.folder / "kills", options.code, seed=options.seed, hits=options.hits,
+        only=options.only, at_once=options.at_once,
+    )  # fmt: skip
+    counts = killing.counted(done)
+    for one in done:
+        if not one.result.ok:
+            print(f"  {one.folder} (seed {one.seed}): {one.result}\n    {one.result.unverifiable}")
+    missed = sorted(name for name in names if counts[name] < options.hits)
+    if missed:
+        print("  hit too seldom:", ", ".join(f"{name} {counts[name]}" for name in missed))
+    figures.add("kills", sum(one.kills for one in done))
+    figures.add("points", sum(counts[name] > 0 for name in names))
+    figures.add("hits_of_rarest_point", min((counts[name] for name in names), default=0))
+    figures.add("points_not_hit", sum(counts[name] == 0 for name in names))
+    add_results(figures, "kills", (one.result for one in done))
+
+
+def add_results(figures: Figures, part: str, results: Iterable[Result]) -> None:
+    """Lost, duplicated, unverifiable over all worlds; altered and unknown count as unverifiable."""
+    found = list(results)
+    figures.add(f"{part}_records", sum(one.records for one in found), "records read back")
+    figures.add(f"{part}_lost", sum(len(one.lost) for one in found))
+    figures.add(f"{part}_duplicated", sum(len(one.duplicated) for one in found))
+    figures.add(
+        f"{part}_unverifiable",
+        sum(len(one.unverifiable) + len(one.altered) + len(one.unknown) for one in found),
+    )
+
+
+async def powercut(options: Options, figures: Figures) -> None:
+    """Power cuts replayed."""
+    raise NotImplementedError
+
+
+async def mutants(options: Options, figures: Figures) -> None:
+    """Mutants that must be caught."""
+    raise NotImplementedError
+
+
+async def fuzz(options: Options, figures: Figures) -> None:
+    """The fuzz tests, with ten times the examples."""
+    raise NotImplementedError
