@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import os
+import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hub.ledger import Ledger
@@ -322,3 +325,75 @@ def test_a_pack_is_named_by_its_bytes(tmp_path: Path) -> None:
         bodies.read(written.name, 3, 6)
     with pytest.raises(FileNotFoundError):
         bodies.read("00" * 32, 0, 1)
+
+
+async def test_two_processes_same_number(tmp_path: Path) -> None:
+    """A barrier before the lock: both have verified and packed; one is accepted, one is a fork."""
+    async with running(tmp_path) as one, running(tmp_path) as two:
+        agent, twin = Agent("a"), Agent("a", nonces=itertools.count(1000))
+        await agent.enrol(one)
+        bays = agent.resource()
+        await agent.send(one, bays.registration, item(bays.seal()))
+        barrier = threading.Barrier(2, timeout=30)
+
+        def meet(name: str) -> None:
+            if name == "pack.folder-synced":
+                barrier.wait()
+
+        with at_points(meet):
+            outcomes = await asyncio.gather(
+                agent.send(one, item(bays.sealed(value=1))),
+                twin.send(two, item(bays.sealed(value=2))),
+            )
+        assert sorted(verdicts(outcomes[0]) + verdicts(outcomes[1])) == ["Accepted", "Fork"]
+        await check_whole(one)
+
+
+async def test_heads_move_by_compare_and_set_only(tmp_path: Path) -> None:
+    agent = Agent("a")
+    async with running(tmp_path) as hub:
+        await agent.enrol(hub)
+        bays = agent.resource()
+        one = bays.seal()
+        await agent.send(hub, bays.registration, item(one))
+        row = (await hub.store.read(streams.all_of, agent.id))[0]
+        new = streams.Move(stream=row.n, old_seq=0, old_head=one.id, seq=1, head=b"n" * 32)
+        for stale in (
+            msgspec.structs.replace(new, old_seq=1),
+            msgspec.structs.replace(new, old_head=b"x" * 32),
+            msgspec.structs.replace(new, stream=row.n + 1),
+        ):
+            assert not await hub.store.write("move", streams.move, [stale])
+        assert await hub.store.write("move", streams.move, [new])
+        assert not await hub.store.write("move", streams.move, [new])
+
+
+async def test_sweeper_checks_again_under_the_lock(tmp_path: Path) -> None:
+    """Between its listing and the lock a pack was referred to, or its bodies came again."""
+    agent = Agent("a")
+    async with running(tmp_path) as hub:
+        await agent.enrol(hub)
+        bays = agent.resource()
+        await agent.send(hub, bays.registration, item(bays.seal()))
+        orphan = hub.bodies.write([b"nobody's"]).name
+        used = next(iter(await hub.store.read(packs.names)))
+        sweeper = Sweeper(hub.store, hub.bodies)
+
+        async def remove(name: str, limit_s: float) -> int:
+            return await hub.store.write(
+                "sweep", sweeper._remove, f"{name}.pack", name, limit_s
+            )
+
+        assert await remove(used, 1e12) == 0, "referred to"
+        assert await remove(orphan, 1.0) == 0, "young"
+        assert await remove(orphan, 1e12) == 1
+        assert await remove(orphan, 1e12) == 0, "gone already"
+        assert hub.bodies.size_of(used) is not None
+
+
+async def test_points_stand_around_the_commit(tmp_path: Path) -> None:
+    async with running(tmp_path) as hub:
+        seen: list[str] = []
+        with at_points(seen.append):
+            await hub.store.write("step", lambda _tx: seen.append("work"))
+        assert seen == ["work", "step.before", "step.after"]
