@@ -23,6 +23,7 @@ from agent.keyring import Keyring
 from agent.messages import Messages, language
 from agent.plan import DEFAULT_FILE, Plan, read_file
 from protocol import ids
+from protocol.errors import DecodeError
 
 PROBLEMS_SHOWN_MAX: Final = 100
 _TOKEN_BYTES_MAX: Final = 1_000
@@ -55,9 +56,15 @@ def problem_lines(found: ConfigProblems, say: Messages) -> list[str]:
     for problem in found.problems[:PROBLEMS_SHOWN_MAX]:
         fields = dict(problem.fields) | {"value": problem.value}
         expected = f"expect.{fields.get('expected', '')}"
-        if say.has(expected):
+        if say.fits(expected, fields):
             fields["expected"] = say(expected, **fields)
-        what = say(f"config.{problem.key}", **fields)
+        key = f"config.{problem.key}"
+        # A plug-in's problem may have no text here; what it knows is said all the same.
+        if say.fits(key, fields):
+            what = say(key, **fields)
+        else:
+            rest = fields.get("expected") or problem.key
+            what = say("config.foreign", value=problem.value, expected=rest)
         lines.append(say("config.line", where=problem.path or found.file, what=what))
     rest = len(found.problems) - PROBLEMS_SHOWN_MAX
     if rest > 0:
@@ -84,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     add("doctor", help="look at everything, name the remedies")
     one = add("vault", help="what never leaves this gateway")
     acts = one.add_subparsers(dest="act", required=True, metavar="ACT")
-    act = acts.add_parser("export", help="write it to a file that only the owner's key opens")
+    act = acts.add_parser(
+        "export", parents=[after], help="write it to a file that only the owner's key opens"
+    )
     act.add_argument("file", type=Path)
     return parser
 
@@ -188,10 +197,23 @@ def _doctor(options: argparse.Namespace, say: Messages) -> Exit:
 
 
 def _vault(options: argparse.Namespace, say: Messages) -> Exit:
-    from agent.vault_export import export
+    from agent import vault
+    from agent.ports import Paths
 
-    done = asyncio.run(export(read_file(options.config), options.file))
+    plan = read_file(options.config)
+    source = Paths(folder=plan.folder).vault
+    if not source.exists():
+        raise Fault(Exit.NOT_ENROLLED, "vault-none", folder=plan.folder)
+    try:
+        done = vault.export(source, options.file)
+    except FileExistsError as error:
+        raise Fault(Exit.USAGE, "output-exists", file=options.file) from error
+    except DecodeError as error:
+        reason = error.expected or error.code.key
+        raise Fault(Exit.DISK, "storage", folder=plan.folder, reason=reason) from error
     print(say("vault.done", file=options.file, records=done.records, resources=done.resources))
+    if done.waiting:
+        print(say("vault.waiting", waiting=done.waiting))
     return Exit.OK
 
 

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from string import Formatter
 from typing import Final
 
 import devices
@@ -50,6 +51,13 @@ class Messages:
     def __call__(self, key: str, **fields: object) -> str:
         """The text for `key` with its fields filled in; a missing key is a bug and raises."""
         return self._texts[key].format_map({name: plain(value) for name, value in fields.items()})
+
+    def fits(self, key: str, fields: Mapping[str, object]) -> bool:
+        """Whether there is a text for `key` that these fields can fill (they come from elsewhere)."""
+        text = self._texts.get(key)
+        if text is None:
+            return False
+        return {name for _, name, _, _ in Formatter().parse(text) if name} <= set(fields)
 
     def has(self, key: str) -> bool:
         """Whether the catalogue knows `key` (driver plug-ins bring keys of their own)."""

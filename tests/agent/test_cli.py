@@ -1,0 +1,227 @@
+"""The commands in process: what they print, what they return, what `doctor` finds."""
+
+import json
+import sqlite3
+
+import pytest
+
+from agent import cli, doctor
+from agent.clock import Clock, SystemState
+from agent.doctor import Doctor
+from agent.enrol import enrol
+from agent.messages import Messages
+from agent.plan import read_file
+from agent.status import StatusServer, lines
+from protocol import envelope
+from tests.agent.test_enrol import PIN, EnrolHub
+from tests.agent.test_uplink import serving
+from tests.protocol.objects import TOKEN
+
+CONFIG = """
+data = "{data}"
+name = "gw"
+[hub]
+url = "{url}"
+[[resource]]
+id = "p1-bays"
+pack = "parking.bay"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _english(monkeypatch):
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "en_US.UTF-8")
+
+
+def config_at(tmp_path, url="https://hub.example.org", more=""):
+    path = tmp_path / "agent.toml"
+    path.write_text(CONFIG.format(data=tmp_path / "data", url=url) + more)
+    return path
+
+
+def run(*words):
+    return cli.main([str(one) for one in words])
+
+
+def test_check_prints_every_problem_and_returns_three(tmp_path, capsys):
+    path = tmp_path / "agent.toml"
+    path.write_text('[hub]\nurl = 5\nretry_min = "x"\n[[device]]\nid = 3\n[[resource]]\nid = "a"\npack = "no.such"\n')
+    assert run("check", "-c", path) == 3
+    text = capsys.readouterr().err
+    for where in ("data", "hub.url", "hub.retry_min", "device[0]"):
+        assert where in text
+    assert run("-c", path, "check") == 3  # the option is taken before and after
+
+
+def test_configuration_opens_grade(tmp_path, capsys):
+    """A gateway's configuration can only protect more; opening is the owner's, by a signed object."""
+    path = config_at(tmp_path, more='grade = "fully-open"\n')
+    assert run("check", "-c", path) == 3
+    text = capsys.readouterr().err
+    assert "more open than the default of pack parking.bay" in text
+    assert "only the owner may open" in text
+    assert run("check", "-c", config_at(tmp_path, more='grade = "shareable"\n')) == 0
+    secret = 'grade = "shareable"\nsecrecy = "secret"\n'
+    assert run("check", "-c", config_at(tmp_path, more=secret)) == 3
+    assert "forces the grade key-protected" in capsys.readouterr().err
+
+
+def test_check_of_a_good_configuration(tmp_path, capsys):
+    assert run("check", "-c", config_at(tmp_path)) == 0
+    text = capsys.readouterr().out
+    assert "no problems. 1 resources" in text
+    assert "Not enrolled yet" in text
+
+
+def test_a_configuration_that_is_not_there(tmp_path, capsys):
+    assert run("check", "-c", tmp_path / "none.toml") == 3
+    assert "There is no configuration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"]])
+def test_status_of_no_agent(tmp_path, capsys, command):
+    (tmp_path / "data").mkdir()
+    assert run(*command, "-c", config_at(tmp_path)) == 8
+    assert "systemctl start" in capsys.readouterr().err
+
+
+def test_the_command_line_is_wrong(tmp_path):
+    for words in (["fly"], [], ["enrol"], ["vault"]):
+        with pytest.raises(SystemExit) as raised:
+            run(*words)
+        assert raised.value.code == 2
+
+
+def test_vault_export_without_a_vault_and_onto_a_file(tmp_path, capsys):
+    path = config_at(tmp_path)
+    (tmp_path / "data").mkdir()
+    assert run("vault", "export", tmp_path / "out", "-c", path) == 4
+    sqlite3.connect(tmp_path / "data" / "vault.db").close()
+    (tmp_path / "out").write_text("precious")
+    assert run("vault", "export", tmp_path / "out", "-c", path) in {2, 9}
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+class Talking(EnrolHub):
+    """Tells the time as well, `off` seconds ahead of the machine."""
+
+    def __init__(self, off=0.0, **more):
+        super().__init__(**more)
+        self.off = off
+
+    async def __call__(self, request):
+        if request.path == "/v1/time":
+            from aiohttp import web
+
+            payload = {
+                "time": Clock().now_us() + int(self.off * 1e6),
+                "nonce": bytes.fromhex(request.query["nonce"]),
+            }
+            return web.Response(body=envelope.make("time", payload, self.hub).raw)
+        return await super().__call__(request)
+
+
+async def examine(tmp_path, hub, *, enrolled=True, clock=None):
+    async with serving(hub) as url:
+        plan = read_file(config_at(tmp_path, url))
+        (tmp_path / "data").mkdir(exist_ok=True)
+        if enrolled:
+            await enrol(plan.config, token=TOKEN, owner=PIN, host="gw", clock=Clock())
+        findings = [
+            one async for one in Doctor(plan, Messages("en"), clock or Clock()).findings()
+        ]
+    return {one.name: one for one in findings}, findings
+
+
+async def test_doctor_of_a_good_installation(tmp_path):
+    found, _ = await examine(tmp_path, Talking())
+    assert {name for name, one in found.items() if one.level == "fail"} == set()
+    assert found["identity"].fields["site"] == "lake"
+    assert found["sqlite"].fields["version"] == sqlite3.sqlite_version
+    assert found["keys"].key == "keys-file"
+    assert found["owner"].key == "owner-confirmed"
+    assert found["agent"].key == "agent-stopped"
+
+
+async def test_doctor_names_the_remedy_of_every_failure(tmp_path):
+    _, findings = await examine(tmp_path, Talking(owner=False, off=-3_600))
+    say = Messages("en")
+    failed = {one.name: one.lines(say) for one in findings if one.level != "ok"}
+    assert "timedatectl" in failed["clock"][1]
+    assert "off by -3600 s" in failed["clock"][0]
+    assert "shanmen principal add" in failed["owner"][1]
+    for name, text in failed.items():
+        assert len(text) == 2, (name, text)
+
+
+async def test_doctor_before_enrolment_and_without_a_hub(tmp_path):
+    found, _ = await examine(tmp_path, Talking(), enrolled=False)
+    assert found["identity"].fault.key == "not-enrolled"
+    plan = read_file(config_at(tmp_path, "http://127.0.0.1:9"))
+    async with serving(Talking()) as url:
+        here = read_file(config_at(tmp_path, url))
+        await enrol(here.config, token=TOKEN, owner=PIN, host="gw", clock=Clock())
+    names = {
+        one.name: one async for one in Doctor(plan, Messages("en"), Clock()).findings()
+    }
+    assert names["hub"].fault.key == "unreachable"
+
+
+async def test_doctor_meets_another_hub(tmp_path):
+    async with serving(Talking()) as url:
+        here = read_file(config_at(tmp_path, url))
+        (tmp_path / "data").mkdir()
+        await enrol(here.config, token=TOKEN, owner=PIN, host="gw", clock=Clock())
+    from tests.protocol.objects import STRANGER
+
+    async with serving(Talking(hub=STRANGER)) as url:
+        plan = read_file(config_at(tmp_path, url))
+        found = {one.name: one async for one in Doctor(plan, Messages("en"), Clock()).findings()}
+    assert found["hub"].level == "fail"
+
+
+async def test_doctor_shows_the_alarms_of_the_running_agent(tmp_path):
+    (tmp_path / "data").mkdir()
+
+    async def snapshot():
+        alarm = {"key": "certificate", "since_us": 1, "fields": {"reason": "expired"}}
+        return {"state": "disk-full", "alarms": [alarm]}
+
+    server = StatusServer(tmp_path / "data", snapshot)
+    await server.start()
+    found, findings = await examine(tmp_path, Talking(), enrolled=False)
+    await server.stop()
+    assert found["agent"].level == "warn"
+    assert found["alarms"].level == "fail"
+    assert "expired" in found["alarms"].lines(Messages("en"))[0]
+
+
+async def test_the_summary_and_the_exit_code(tmp_path):
+    printed = []
+    plan = read_file(config_at(tmp_path))
+    (tmp_path / "data").mkdir()
+    clock = Clock(system=lambda: SystemState(synchronised=True, error_us=1))
+    code = await doctor.examine(plan, Messages("zh"), printed.append, clock)
+    assert code == 1
+    assert "需处理" in printed[-1]
+
+
+def test_status_lines_in_both_languages():
+    snapshot = {
+        "name": "gw\x1b[2J", "state": "running", "owner": "", "alarms": [
+            {"key": "fork", "since_us": 0, "fields": {"resource": "r", "headers": "3"}},
+        ],
+        "hub": {"url": "https://h", "link": "trying", "last_receipt_us": 5},
+        "clock": {"source": "hub", "offset_us": 1500, "error_us": 900},
+        "spool": dict.fromkeys(("due", "due_bytes", "journal", "quarantine", "used", "budget"), 7),
+        "resources": [dict.fromkeys(("records", "accepted", "lost", "duplicates"), 1) | {"name": "r"}],
+        "drivers": [{"name": "mqtt/x", "promise": "A", "running": False, "last_error": "gone"}],
+        "devices": [{"name": "d", "state": "online", "last_seen_us": None, "counters": {}}],
+    }
+    for lang in ("en", "zh"):
+        text = "\n".join(lines(json.loads(json.dumps(snapshot)), Messages(lang)))
+        assert "\x1b" not in text
+        assert "mqtt/x" in text
+        assert "{" not in text
