@@ -27,15 +27,22 @@ def add(tx: Tx, new: Iterable[WrapRow]) -> None:
 def of(
     tx: Tx, recipient: bytes, resource: bytes | None = None, *, after: int = -1, limit: int = 1000
 ) -> list[bytes]:
-    """Raw envelopes for that recipient (of one resource), epochs ascending from above `after`."""
+    """Raw envelopes for that recipient (of one resource), epochs ascending from above `after`.
+
+    A page has `limit` of them or a few more: the last epoch is always whole, so that its number
+    is the next page's `after`. Fewer than `limit`: there is no next page.
+    """
     where = [wrap.c.recipient == recipient, wrap.c.epoch > after]
     if resource is not None:
         where.append(wrap.c.resource == resource)
     query = (
-        select(object_.c.raw)
+        select(object_.c.raw, wrap.c.epoch)
         .join(wrap, wrap.c.object == object_.c.id)
-        .where(and_(*where))
-        .order_by(wrap.c.epoch, wrap.c.grp)
-        .limit(limit)
+        .order_by(wrap.c.epoch, wrap.c.grp, wrap.c.object)
     )
-    return [row.raw for row in tx.execute(query)]
+    page = tx.execute(query.where(and_(*where)).limit(limit)).all()
+    if len(page) == limit:
+        last = page[-1].epoch
+        page = [row for row in page if row.epoch < last]
+        page += tx.execute(query.where(and_(*where), wrap.c.epoch == last)).all()
+    return [row.raw for row in page]

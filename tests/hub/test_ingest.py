@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from hub.domain.agents import AgentState
-from hub.store import agents, entries, objects, streams
+from hub.store import agents, entries, objects, streams, wraps
 from protocol import messages
 from protocol.envelope import SigningKey
 from protocol.errors import Code, UnavailableError, VerifyError
@@ -402,3 +402,34 @@ async def test_run_ends_when_a_point_kills(tmp_path: Path) -> None:
         await agent.enrol(hub)
         with kill_at("accept.before"), pytest.raises(Killed):
             await agent.send(hub, agent.resource().registration)
+
+
+async def test_pages_of_wraps_end_with_whole_epochs(hub, agent) -> None:
+    bays, owner = agent.resource(), Agent("owner")
+
+    def wrap(epoch: int, group: int) -> ObjectItem:
+        key = EpochKey(
+            resource=bays.id, epoch=epoch, group=group, key=b"k" * 32, from_us=0, to_us=10
+        )
+        return ObjectItem(
+            make_wrap(
+                key,
+                recipient=owner.id,
+                recipient_sealing=owner.sealing.public,
+                maker=agent.signing,
+                seen=None,
+                nonce=bytes(16),
+                box_seed=bytes([epoch, group]) * 16,
+            ).raw
+        )
+
+    made = [wrap(epoch, group) for epoch in range(5) for group in range(3)]
+    await agent.send(hub, bays.registration, *reversed(made))
+
+    def page(after: int) -> list[bytes]:
+        return hub.store.read(wraps.of, owner.id, bays.id, after=after, limit=4)
+
+    raw = [one.raw for one in made]
+    assert await page(-1) == raw[:6]
+    assert await page(1) == raw[6:12]
+    assert await page(3) == raw[12:]
