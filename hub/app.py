@@ -6,6 +6,7 @@ get their answer, the queue is answered, checkpoint file and store are closed; w
 """
 
 import asyncio
+import contextlib
 import errno
 import functools
 import logging
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 STOP_S: Final = 8.0
 SWEEP_EVERY_S: Final = 3600.0
 _LINGER_S: Final = 2.0
+_HANDSHAKE_S: Final = 10.0
 _FILES_BESIDE: Final = 128  # database, packs, sockets of the operator and of the log
 
 
@@ -80,7 +82,7 @@ class App:
             runner = web.ServerRunner(door, shutdown_timeout=STOP_S)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            port = await self._listen(runner)
+            port = await self._listen(door, stack)
             log.info(
                 "hub serves",
                 extra={"hub": ids.show(core.keys.hub), "port": port, "version": version(),
@@ -127,18 +129,27 @@ class App:
             log.error("new certificate refused, the old one stays", extra=fault.fields)  # noqa: TRY400
         notify.notify("READY=1")
 
-    async def _listen(self, runner: web.ServerRunner) -> int:
+    async def _listen(self, door: Door, stack: AsyncExitStack) -> int:
+        """Open the port; closed again, before anything else ends, when the stack is."""
         listen = self._config.listen
         context = None if self._tls is None else self._tls.context
-        site = web.TCPSite(runner, listen.host, listen.port, ssl_context=context, backlog=512)
+        handshake_s = None if context is None else _HANDSHAKE_S
         try:
-            await site.start()
+            server = await asyncio.get_running_loop().create_server(
+                door,
+                listen.host,
+                listen.port,
+                ssl=context,
+                ssl_handshake_timeout=handshake_s,
+                backlog=512,
+            )
         except OSError as error:
             key = "port-in-use" if error.errno == errno.EADDRINUSE else "cannot-listen"
             raise Fault(
                 Exit.IN_USE, key, host=listen.host, port=listen.port, why=error.strerror
             ) from error
-        return int(runner.addresses[0][1])
+        stack.callback(server.close)
+        return int(server.sockets[0].getsockname()[1])
 
 
 def _ingest(core: Opened) -> Ingest:
@@ -157,10 +168,13 @@ def _allow_connections(wanted: int) -> None:
     """Raise this process's limit of open files, as far as it may, to what the settings promise."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _FILES_BESIDE
-    if soft < needed:
+    if soft >= needed:
+        return
+    with contextlib.suppress(OSError, ValueError):  # a service manager may forbid it
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
-        if hard < needed:
-            log.warning("fewer connections than configured", extra={"open_files": hard})
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed < needed:
+        log.warning("fewer connections than configured", extra={"open_files": allowed})
 
 
 async def _end_ingest(ingest: Ingest, running: "asyncio.Task[None]") -> None:

@@ -56,7 +56,7 @@ def parser(language: Language) -> argparse.ArgumentParser:
 
 
 def _add_init(one: argparse.ArgumentParser, say: Say) -> None:
-    one.add_argument("folder", metavar="DIR", help=say("init-dir"))
+    one.add_argument("folder", metavar="DIR", nargs="?", default="", help=say("init-dir"))
     one.add_argument("--name", default="Shanmen hub", help=say("hub-name"))
     one.add_argument("--region", default="000000", help=say("region"))
     one.add_argument("--host", default="127.0.0.1", help=say("host"))

@@ -113,8 +113,12 @@ def _admin(options: argparse.Namespace, command: Command) -> Answer:
 
 
 def _init(options: argparse.Namespace, language: Language) -> int:
-    from hub.making import make_hub
+    from hub.making import make_data, make_hub
 
+    if not options.folder:  # settings that somebody wrote, as a package's example
+        config, folder = read_config(_config_path(options))
+        print(make_data(config, folder))
+        return Exit.OK
     hub = make_hub(
         Path(options.folder),
         {

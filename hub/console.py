@@ -23,6 +23,7 @@ from protocol.errors import Code, RefusedError, ShanmenError
 log = logging.getLogger(__name__)
 
 _BYTES_MAX: Final = 65_536
+_ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024  # a list of every agent of a province
 _WAIT_S: Final = 60.0
 _LONG_S: Final = 24 * 3600.0  # a backup copies every pack
 
@@ -111,7 +112,7 @@ async def ask(path: Path, command: Command, by: str) -> Answer:
     try:
         async with asyncio.timeout(_LONG_S if isinstance(command, BackupMake) else _WAIT_S):
             with _short(path) as short:
-                reader, writer = await asyncio.open_unix_connection(short, limit=16 * _BYTES_MAX)
+                reader, writer = await asyncio.open_unix_connection(short, limit=_ANSWER_BYTES_MAX)
             writer.write(msgspec.json.encode(Ask(command=command, by=by)) + b"\n")
             line = await reader.readline()
             writer.close()

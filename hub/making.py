@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hub import config as configs
 from hub import keys
-from hub.config import FILE_NAME
+from hub.config import FILE_NAME, HubConfig
 from hub.faults import Exit, Fault
 from hub.folder import BadConfig, Folder
 from hub.opening import opened
@@ -48,23 +48,35 @@ def make_hub(root: Path, given: Given) -> str:
     config = configs.load(text, str(path))
     if isinstance(config, list):
         raise BadConfig(config)
+    if path.exists():
+        raise Fault(Exit.IN_USE, "exists", folder=root)
+    hub = make_data(config, Folder((root / config.hub.data).resolve()))
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists():
-            raise Fault(Exit.IN_USE, "exists", folder=root)
-        made = keys.make(root, secrets.token_bytes)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-    except ConfigError as error:
-        raise Fault(Exit.IN_USE, "exists", folder=root) from error
     except OSError as error:
         raise Fault(Exit.DISK, "folder-unusable", folder=root, why=error.strerror) from error
+    return hub
+
+
+def make_data(config: HubConfig, folder: Folder) -> str:
+    """Make keys and an empty ledger for settings that exist; returns the hub's id as shown.
+
+    Raises Fault: the folder has a hub, or cannot be written.
+    """
+    try:
+        folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = keys.make(folder.root, secrets.token_bytes)
+    except ConfigError as error:
+        raise Fault(Exit.IN_USE, "exists", folder=folder.root) from error
+    except OSError as error:
+        raise Fault(Exit.DISK, "folder-unusable", folder=folder.root, why=error.strerror) from error
 
     async def begin() -> None:
-        async with opened(config, Folder(root)):
+        async with opened(config, folder):
             pass
 
     asyncio.run(begin())

@@ -65,6 +65,10 @@ def error_reply(
         hub_time_us=now_us,
     )
     reply = json_reply(ErrorAnswer(error=detail), status=code.http_status)
+    if code is Code.METHOD:
+        reply.headers["Allow"] = error.expected
+    if code.http_status == 401:
+        reply.headers["WWW-Authenticate"] = 'Bearer realm="shanmen-hub"'
     wait_s = retry_after_s or _RETRY_AFTER_S.get(code, 0)
     if wait_s:
         reply.headers["Retry-After"] = str(int(wait_s + 0.999))

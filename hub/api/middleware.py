@@ -96,7 +96,7 @@ class Gate:
         route, params, methods = self._router.find(incoming.method, path)
         if route is None:
             if methods:
-                raise RefusedError(Code.METHOD, field="method", expected=" or ".join(methods))
+                raise RefusedError(Code.METHOD, field="method", expected=", ".join(methods))
             raise RefusedError(Code.NOT_FOUND, field="path", expected="a path of /openapi.json")
         seen.append(route)
         length = declared_length(incoming, route.body_max)

@@ -315,3 +315,21 @@ async def test_stopping_answers_what_is_running(tmp_path: Path) -> None:
                 await asyncio.sleep(0)
         shell.app.stop()
         assert len((await running).accepted) == 1
+
+
+def test_init_for_settings_that_exist(tmp_path: Path) -> None:
+    """The package's way: settings in one place, data in another, made by `init --config`."""
+    from hub import config as configs
+
+    example = (ROOT / "packaging" / "examples" / "hub.toml").read_text()
+    loaded = configs.load(example, "hub.toml")
+    assert isinstance(loaded, configs.HubConfig), loaded
+    settings = tmp_path / "etc" / "hub.toml"
+    settings.parent.mkdir()
+    settings.write_text(example.replace("/var/lib/shanmen-hub", str(tmp_path / "var")))
+    made = run("init", "--config", str(settings))
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "var" / "keys" / "signing.key").is_file()
+    assert run("init", "--config", str(settings)).returncode == Exit.IN_USE
+    assert run("site", "add", "lake", "--config", str(settings)).returncode == 0
+    assert sorted(one.name for one in settings.parent.iterdir()) == ["hub.toml"]

@@ -294,3 +294,14 @@ async def test_a_full_disk_is_not_ready(tmp_path: Path, monkeypatch) -> None:
         monkeypatch.setattr("hub.api.health._free", lambda _folder: 1000)
         answer = await shell.call("GET", "/readyz")
         assert (answer.status, answer.json["reasons"]) == (503, ["disk-full"])
+
+
+async def test_refusals_carry_what_http_asks_for(tmp_path: Path) -> None:
+    async with serving(tmp_path) as shell:
+        answer = await shell.call("DELETE", "/v1/sync")
+        assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+        answer = await shell.call("GET", "/v1/entries")
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert answer.headers["X-Request-Id"] == answer.json["error"]["request_id"]
+        head = await shell.call("HEAD", "/healthz")
+        assert (head.status, head.body) == (405, b"")
