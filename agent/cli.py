@@ -63,8 +63,8 @@ def problem_lines(found: ConfigProblems, say: Messages) -> list[str]:
         if say.fits(key, fields):
             what = say(key, **fields)
         else:
-            rest = fields.get("expected") or problem.key
-            what = say("config.foreign", value=problem.value, expected=rest)
+            right = fields.get("expected") or problem.key
+            what = say("config.foreign", value=problem.value, expected=right)
         lines.append(say("config.line", where=problem.path or found.file, what=what))
     rest = len(found.problems) - PROBLEMS_SHOWN_MAX
     if rest > 0:

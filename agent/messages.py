@@ -53,7 +53,7 @@ class Messages:
         return self._texts[key].format_map({name: plain(value) for name, value in fields.items()})
 
     def fits(self, key: str, fields: Mapping[str, object]) -> bool:
-        """Whether there is a text for `key` that these fields can fill (they come from elsewhere)."""
+        """Whether `key` has a text that these fields, which come from elsewhere, can fill."""
         text = self._texts.get(key)
         if text is None:
             return False
