@@ -119,16 +119,28 @@ async def test_header_only_segment_is_told_and_its_body_may_follow(key: Path) ->
         assert len(await read_again(key)) == 20
 
 
-async def test_stream_that_continues_another(key: Path) -> None:
+@pytest.mark.parametrize("known", [True, False])
+async def test_stream_that_continues_another_is_told(
+    key: Path, capsys: pytest.CaptureFixture[str], known: bool
+) -> None:
+    """A restored gateway names its own last segment, which the hub may never have had."""
     world = World()
     world.fill(2)
-    last = world.chains[b"s" * 16][-1]
-    world.accept(
-        world.segment(
-            b"t" * 16, first=20, continues=Continues(StreamId(b"s" * 16), 1, last.id, "restore")
+    named = world.chains[b"s" * 16][-1].id if known else SegmentId(rand("own", 32))
+    follows = Continues(StreamId(b"s" * 16), 1, named, "fork")
+    world.accept(world.segment(b"t" * 16, first=20, continues=follows))
+    async with joined(world, key):
+        status, out, err = await run(
+            capsys,
+            "read",
+            "east-gate",
+            "--key",
+            str(key),
+            "--passphrase-file",
+            str(key.parent / "phrase"),
         )
-    )
-    assert len(await read(world, key)) == 30
+    assert (status, len(out.splitlines())) == (0, 30)
+    assert "continues another: fork" in err
 
 
 # --- lies -----------------------------------------------------------------------------------------
@@ -202,18 +214,6 @@ def rows_named_twice(world: World) -> SegmentId:
     return made.id
 
 
-def continues_another_history(world: World) -> SegmentId:
-    world.fill(2)
-    world.accept(
-        made := world.segment(
-            b"t" * 16,
-            first=20,
-            continues=Continues(StreamId(b"s" * 16), 1, SegmentId(rand("c", 32)), "x"),
-        )
-    )
-    return made.id
-
-
 def entry_of_other_grade(world: World) -> SegmentId:
     world.fill(2)
     looser = World(grade=Grade.PUBLICABLE)
@@ -269,7 +269,6 @@ def sealed_with_an_unwrapped_key(world: World) -> SegmentId:
         first_segment_left_out,
         chain_broken,
         rows_named_twice,
-        continues_another_history,
         entry_of_other_grade,
         entry_swapped,
         values_outside_the_schema,
