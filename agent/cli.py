@@ -22,6 +22,7 @@ from agent.identity import IdentityFiles
 from agent.keyring import Keyring
 from agent.messages import Messages, language
 from agent.plan import DEFAULT_FILE, Plan, read_file
+from agent.version import SOFTWARE
 from protocol import ids
 from protocol.errors import DecodeError
 
@@ -75,6 +76,7 @@ def problem_lines(found: ConfigProblems, say: Messages) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     default = os.environ.get("SHANMEN_AGENT_CONFIG", str(DEFAULT_FILE))
     parser = argparse.ArgumentParser(prog="shanmen-agent", description=__doc__)
+    parser.add_argument("--version", action="version", version=SOFTWARE)
     parser.add_argument("-c", "--config", type=Path, default=Path(default), metavar="FILE")
     # Accepted after the command as well, where people write it.
     after = argparse.ArgumentParser(add_help=False)
