@@ -11,13 +11,20 @@ from aiohttp import web
 
 from agent.clock import BUILD_TIME_US, Clock, SystemState
 from agent.health import Health, Progress
-from agent.hub_client import CertificateError, HubClient, LaterError, POLL_SILENCE_S
+from agent.hub_client import POLL_SILENCE_S, CertificateError, HubClient, LaterError
 from agent.settings import AlarmTable, HubTable
 from agent.tls import CaFileError
 from agent.units import Duration, Size
 from agent.uplink import BATCH_BYTES_MIN, Uplink
 from protocol.envelope import SigningKey
-from protocol.errors import Code, FatalError, RefusedError, TooLargeError, UnavailableError, VerifyError
+from protocol.errors import (
+    Code,
+    FatalError,
+    RefusedError,
+    TooLargeError,
+    UnavailableError,
+    VerifyError,
+)
 from protocol.messages import Accepted, Later, ObjectItem
 
 KEY = SigningKey(bytes(32))
@@ -395,9 +402,13 @@ async def test_a_poll_without_heartbeats_is_dead(tmp_path, monkeypatch):
     hub = Hub(silent)
     async with serving(hub) as url, client_of(url) as client:
         got = []
-        with pytest.raises(LaterError) as raised:
+
+        async def poll():
             async for piece in client.poll({"generation": "0", "n": "0"}):
                 got.append(piece)
+
+        with pytest.raises(LaterError) as raised:
+            await poll()
     assert raised.value.code is Code.TIMEOUT
     assert b"".join(got) == b"\0"
 
@@ -414,7 +425,7 @@ async def test_plain_http_refused():
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
     """An authority of a county's own, and a certificate for 127.0.0.1 made by it."""
-    import datetime
+    import datetime as dt
     import ipaddress
 
     from cryptography import x509
@@ -422,8 +433,8 @@ def certificates(tmp_path_factory):
     from cryptography.hazmat.primitives.asymmetric import ec
 
     folder = tmp_path_factory.mktemp("tls")
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
+    now = dt.datetime.now(dt.UTC)
+    day = dt.timedelta(days=1)
 
     def name(text):
         return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
