@@ -47,7 +47,9 @@ def run(*words):
 
 def test_check_prints_every_problem_and_returns_three(tmp_path, capsys):
     path = tmp_path / "agent.toml"
-    path.write_text('[hub]\nurl = 5\nretry_min = "x"\n[[device]]\nid = 3\n[[resource]]\nid = "a"\npack = "no.such"\n')
+    path.write_text(
+        '[hub]\nurl = 5\nretry_min = "x"\n[[device]]\nid = 3\n[[resource]]\nid = "a"\npack = "no.such"\n'
+    )
     assert run("check", "-c", path) == 3
     text = capsys.readouterr().err
     for where in ("data", "hub.url", "hub.retry_min", "device[0]"):
@@ -129,9 +131,7 @@ async def examine(tmp_path, hub, *, enrolled=True, clock=None):
         (tmp_path / "data").mkdir(exist_ok=True)
         if enrolled:
             await enrol(plan.config, token=TOKEN, owner=PIN, host="gw", clock=Clock())
-        findings = [
-            one async for one in Doctor(plan, Messages("en"), clock or Clock()).findings()
-        ]
+        findings = [one async for one in Doctor(plan, Messages("en"), clock or Clock()).findings()]
     return {one.name: one for one in findings}, findings
 
 
@@ -163,9 +163,7 @@ async def test_doctor_before_enrolment_and_without_a_hub(tmp_path):
     async with serving(Talking()) as url:
         here = read_file(config_at(tmp_path, url))
         await enrol(here.config, token=TOKEN, owner=PIN, host="gw", clock=Clock())
-    names = {
-        one.name: one async for one in Doctor(plan, Messages("en"), Clock()).findings()
-    }
+    names = {one.name: one async for one in Doctor(plan, Messages("en"), Clock()).findings()}
     assert names["hub"].fault.key == "unreachable"
 
 
@@ -210,13 +208,18 @@ async def test_the_summary_and_the_exit_code(tmp_path):
 
 def test_status_lines_in_both_languages():
     snapshot = {
-        "name": "gw\x1b[2J", "state": "running", "owner": "", "alarms": [
+        "name": "gw\x1b[2J",
+        "state": "running",
+        "owner": "",
+        "alarms": [
             {"key": "fork", "since_us": 0, "fields": {"resource": "r", "headers": "3"}},
         ],
         "hub": {"url": "https://h", "link": "trying", "last_receipt_us": 5},
         "clock": {"source": "hub", "offset_us": 1500, "error_us": 900},
         "spool": dict.fromkeys(("due", "due_bytes", "journal", "quarantine", "used", "budget"), 7),
-        "resources": [dict.fromkeys(("records", "accepted", "lost", "duplicates"), 1) | {"name": "r"}],
+        "resources": [
+            dict.fromkeys(("records", "accepted", "lost", "duplicates"), 1) | {"name": "r"}
+        ],
         "drivers": [{"name": "mqtt/x", "promise": "A", "running": False, "last_error": "gone"}],
         "devices": [{"name": "d", "state": "online", "last_seen_us": None, "counters": {}}],
     }

@@ -77,23 +77,34 @@ def test_all_problems_are_reported_at_once():
     assert found["ownr"].fields["near"] == "owner"
     assert found["hub.retry_max"].value == '"11m"'
     assert found["hub.retry_max"].fields == {"expected": "between", "low": "1s", "high": "10m"}
-    assert found["seal.records"].fields == {"expected": "whole-between", "low": "1", "high": "10000"}
+    assert found["seal.records"].fields == {
+        "expected": "whole-between",
+        "low": "1",
+        "high": "10000",
+    }
 
 
 def test_options_are_checked_against_each_other():
-    text = GOOD.replace("[[resource]]", 'retry_min = "50s"\nretry_max = "2s"\n[[resource]]') + GOOD.split("\n", 4)[4]
+    text = (
+        GOOD.replace("[[resource]]", 'retry_min = "50s"\nretry_max = "2s"\n[[resource]]')
+        + GOOD.split("\n", 4)[4]
+    )
     found = problems_of(text)
     assert found["hub.retry_min"].key == "above"
     assert found["resource[1].id"].key == "twice"
 
 
-@pytest.mark.parametrize("url", ["http://hub.example.org", "http://10.0.0.7:8440", "http://localhost.example"])
+@pytest.mark.parametrize(
+    "url", ["http://hub.example.org", "http://10.0.0.7:8440", "http://localhost.example"]
+)
 def test_plain_http_refused(url):
     found = problems_of(GOOD.replace("https://hub.example.org", url))
     assert found["hub.url"].key == "plain-http"
 
 
-@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.1", "http://[::1]:8440", "https://x"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:1", "http://127.0.0.1", "http://[::1]:8440", "https://x"]
+)
 def test_plain_http_to_this_machine_and_tls_are_fine(url):
     assert load(GOOD.replace("https://hub.example.org", url), file="f").hub.url == url
 
@@ -152,12 +163,17 @@ VALUES = st.recursive(
     | st.integers(-(2**70), 2**70)
     | st.floats(allow_nan=True, allow_infinity=True)
     | st.text(max_size=20)
-    | st.sampled_from(["30s", "2GiB", "https://h", "http://h", "/x", "\x1b[2J", "as-hub-says", "parking.bay"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(["id", "pack", "url", "longitude", "latitude", "age", "x", "", "a.b"]) | st.text(max_size=5),
-        inner,
-        max_size=4,
+    | st.sampled_from(
+        ["30s", "2GiB", "https://h", "http://h", "/x", "\x1b[2J", "as-hub-says", "parking.bay"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["id", "pack", "url", "longitude", "latitude", "age", "x", "", "a.b"])
+            | st.text(max_size=5),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=8,
 )

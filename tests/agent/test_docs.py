@@ -24,7 +24,9 @@ def options(kind=AgentConfig, prefix=""):
             inner = inner.type
         if isinstance(inner, inspect.StructType):
             yield from options(inner.cls, f"{prefix}{field.name}.")
-        elif isinstance(inner, inspect.VarTupleType) and isinstance(inner.item_type, inspect.StructType):
+        elif isinstance(inner, inspect.VarTupleType) and isinstance(
+            inner.item_type, inspect.StructType
+        ):
             yield from options(inner.item_type.cls, f"{prefix}{field.name}[].")
         else:
             yield prefix + field.name, field
@@ -70,7 +72,14 @@ def test_the_example_has_no_problems():
 
 
 def test_settings_are_frozen_and_strict():
-    for cls in (AgentConfig, *(f.type.cls for f in inspect.type_info(AgentConfig).fields if isinstance(f.type, inspect.StructType))):
+    for cls in (
+        AgentConfig,
+        *(
+            f.type.cls
+            for f in inspect.type_info(AgentConfig).fields
+            if isinstance(f.type, inspect.StructType)
+        ),
+    ):
         assert issubclass(cls, msgspec.Struct)
         assert cls.__struct_config__.frozen
         assert cls.__struct_config__.forbid_unknown_fields

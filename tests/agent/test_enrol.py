@@ -83,7 +83,9 @@ async def test_an_enrolment_is_believed_stored_and_used(tmp_path):
     assert identity.owner_confirmed
     assert identity.owner_basis == "local"
     assert identity.hub.hub == HUB.principal
-    assert not any("SM1" in path.read_text("latin-1") for path in (tmp_path / "data/keys").iterdir())
+    assert not any(
+        "SM1" in path.read_text("latin-1") for path in (tmp_path / "data/keys").iterdir()
+    )
 
 
 async def test_enrolment_answer_lost(tmp_path):
@@ -221,7 +223,9 @@ async def test_a_swapped_identity_file_is_found_at_the_start(tmp_path):
     assert raised.value.exit is Exit.KEYS
 
 
-@pytest.mark.parametrize("text", ["", "SM1-", "SM1-AAAA", "x" * 1000, TOKEN.text.translate(SWAPPED)])
+@pytest.mark.parametrize(
+    "text", ["", "SM1-", "SM1-AAAA", "x" * 1000, TOKEN.text.translate(SWAPPED)]
+)
 def test_a_mistyped_token_is_found_without_the_hub(text):
     with pytest.raises(Fault) as raised:
         read_token(text)

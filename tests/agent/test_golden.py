@@ -158,7 +158,12 @@ FAULTS = {
 def test_faults_of_the_conversation(tmp_path, name, lang):
     error, offset_us = FAULTS[name]
     lines = explained(error, offset_us=offset_us).lines(Messages(lang))
-    compare(name, lang, re.sub(r"shanmen-agent [0-9.]+", "shanmen-agent X", "\n".join(lines)) + "\n", tmp_path)
+    compare(
+        name,
+        lang,
+        re.sub(r"shanmen-agent [0-9.]+", "shanmen-agent X", "\n".join(lines)) + "\n",
+        tmp_path,
+    )
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

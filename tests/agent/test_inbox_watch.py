@@ -52,7 +52,11 @@ class Effects:
 
 def message(n, said, *, generation=1, agent=AGENT, expires=FOREVER, key=KEY):
     made = InboxMessage(
-        agent=agent, number=InboxNumber(generation, n), expires=expires, message=said, nonce=bytes(16)
+        agent=agent,
+        number=InboxNumber(generation, n),
+        expires=expires,
+        message=said,
+        nonce=bytes(16),
     )
     return make_inbox(made, key).raw
 
@@ -64,8 +68,14 @@ def budget(size=65_536):
 async def inbox_of(keep=None, *, client=None, effects=None, allowed=None, clock=None):
     clock = clock or synchronised()
     one = Inbox(
-        client=client, clock=clock, health=Health(clock.now_us), keep=keep or Keep(), agent=AGENT,
-        hub_keys=lambda: only_key(KEY.public), allowed=allowed or InboxTable(), back_off_s=(0.001, 0.01),
+        client=client,
+        clock=clock,
+        health=Health(clock.now_us),
+        keep=keep or Keep(),
+        agent=AGENT,
+        hub_keys=lambda: only_key(KEY.public),
+        allowed=allowed or InboxTable(),
+        back_off_s=(0.001, 0.01),
     )
     one.effects = effects or Effects()
     one.calls = []
@@ -104,7 +114,9 @@ async def test_inbox_message_replayed():
 
 async def test_inbox_for_other_agent():
     inbox = await inbox_of()
-    await inbox.take([message(1, budget(), agent=HUB), message(1, budget(), key=type(KEY)(b"\7" * 32))])
+    await inbox.take(
+        [message(1, budget(), agent=HUB), message(1, budget(), key=type(KEY)(b"\7" * 32))]
+    )
     await inbox.take([b"", b"\x00", b"junk", wire.encode([1, 2, 3, 4])])
     assert inbox.effects.seen == []
     assert inbox.applied == (0, 0)
@@ -112,7 +124,9 @@ async def test_inbox_for_other_agent():
 
 async def test_an_expired_message_is_passed_and_has_no_effect():
     inbox = await inbox_of()
-    await inbox.take([message(1, budget(), expires=1), message(2, SegmentAge(resources=(), seconds=5))])
+    await inbox.take(
+        [message(1, budget(), expires=1), message(2, SegmentAge(resources=(), seconds=5))]
+    )
     assert inbox.effects.seen == [("age", 5)]
     assert inbox.applied == (1, 2)
 
@@ -213,9 +227,15 @@ def watched():
 
     fed = Fed()
     watch = Watch(
-        notifier=fed, progress=progress, health=health, clock=clock,
-        hub=HubTable(url="https://h"), alarms=AlarmTable(), database_answers=database,
-        has_due=lambda: state["due"], is_full=lambda: state["full"],
+        notifier=fed,
+        progress=progress,
+        health=health,
+        clock=clock,
+        hub=HubTable(url="https://h"),
+        alarms=AlarmTable(),
+        database_answers=database,
+        has_due=lambda: state["due"],
+        is_full=lambda: state["full"],
     )
     return times, watch, fed, progress, health, state
 

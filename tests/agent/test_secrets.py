@@ -34,9 +34,7 @@ def forms(secret: bytes) -> list[str]:
 
 def holders():
     signing, sealing = SigningKey(SECRET), SealingKey(SECRET)
-    epoch = EpochKey(
-        resource=bytes(16), epoch=1, group=0, key=SECRET, from_us=0, to_us=1
-    )
+    epoch = EpochKey(resource=bytes(16), epoch=1, group=0, key=SECRET, from_us=0, to_us=1)
     token = make_token(bytes(8), SECRET[:16], bytes(16))
     return [
         signing,
@@ -85,12 +83,20 @@ async def test_a_whole_life_logs_no_key(tmp_path):
             await site.give(1, 2, 3, text="B京A12345")
             await site.drain()
             known = [
-                key.key for epochs in site.core.main.epochs._live.values()
-                for epoch in epochs for key in epoch.keys.values()
+                key.key
+                for epochs in site.core.main.epochs._live.values()
+                for epoch in epochs
+                for key in epoch.keys.values()
             ]
-            logging.getLogger("agent.x").info("everything", extra={
-                "core": site.core, "identity": identity(site.hub), "keys": keys, "bounds": site.core.bounds,
-            })
+            logging.getLogger("agent.x").info(
+                "everything",
+                extra={
+                    "core": site.core,
+                    "identity": identity(site.hub),
+                    "keys": keys,
+                    "bounds": site.core.bounds,
+                },
+            )
     finally:
         root.handlers[:] = before[0]
         root.setLevel(before[1])

@@ -53,9 +53,7 @@ def test_script_in_device_name(lines, caplog):
     health = Health(lambda: 1)
     health.changed(name, DeviceState.ABSENT, "gone")
     assert lines.getvalue().count("\n") == 1
-    shown = Messages("en")(
-        "status.device", name=name, state="absent", seen="–", messages=0
-    )
+    shown = Messages("en")("status.device", name=name, state="absent", seen="–", messages=0)
     assert shown.isprintable()  # a terminal obeys nothing of it; markup is the hub's to escape
     assert "�" in shown
 
@@ -128,7 +126,9 @@ def test_every_fault_and_every_problem_has_text():
     texts = catalogue("en")
     for path in Path("agent").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
+            if not isinstance(node, ast.Call) or not isinstance(
+                node.func, ast.Name | ast.Attribute
+            ):
                 continue
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             words = [one.value for one in node.args if isinstance(one, ast.Constant)]
@@ -175,7 +175,9 @@ class Times:
         self.boot += int(seconds * 1e9)
 
     def clock(self, **more):
-        return Clock(wall=lambda: self.wall, boot=lambda: self.boot, system=lambda: self.state, **more)
+        return Clock(
+            wall=lambda: self.wall, boot=lambda: self.boot, system=lambda: self.state, **more
+        )
 
 
 def test_the_kernel_can_be_asked():

@@ -201,7 +201,9 @@ async def test_a_source_that_refuses_for_good_is_asked_rarely():
 
 async def test_cancelling_disconnects_every_driver():
     drivers = [Scripted("wait") for _ in range(3)]
-    async with running([Slot(str(n), lambda d=d: d) for n, d in enumerate(drivers)], Intake(), Waits()):
+    async with running(
+        [Slot(str(n), lambda d=d: d) for n, d in enumerate(drivers)], Intake(), Waits()
+    ):
         await until(lambda: all(d.runs for d in drivers))
     assert [d.closed for d in drivers] == [1, 1, 1]
 

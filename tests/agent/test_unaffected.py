@@ -23,13 +23,20 @@ async def give(site, first, count):
         slowest = max(slowest, time.perf_counter() - began)
 
     for at in range(first, first + count, 64):
-        await asyncio.gather(*(produce(number) for number in range(at, min(at + 64, first + count))))
+        await asyncio.gather(
+            *(produce(number) for number in range(at, min(at + 64, first + count)))
+        )
     return slowest
 
 
 @pytest.mark.parametrize(
     "script",
-    [["swallow"], [web.Response(status=503)], [web.Response(status=429, headers={"Retry-After": "600"})], [b"lies"]],
+    [
+        ["swallow"],
+        [web.Response(status=503)],
+        [web.Response(status=429, headers={"Retry-After": "600"})],
+        [b"lies"],
+    ],
     ids=["black hole", "503", "429", "false answers"],
 )
 async def test_reading_is_unaffected_by_a_hub_that_is(script, tmp_path):

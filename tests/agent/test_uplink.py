@@ -161,8 +161,17 @@ def uplink_of(client, spool, sync, tmp_path, *, health=None, clock=None, **more)
     health = health or Health(clock.now_us)
     progress = Progress(clock.boot_ns, clock.boot_ns(), clock.boot_ns())
     link = Uplink(
-        client=client, sync=sync, spool=spool, clock=clock, health=health, progress=progress,
-        table=client._table, alarms=AlarmTable(), inbox=Inbox(), folder=tmp_path, **more,
+        client=client,
+        sync=sync,
+        spool=spool,
+        clock=clock,
+        health=health,
+        progress=progress,
+        table=client._table,
+        alarms=AlarmTable(),
+        inbox=Inbox(),
+        folder=tmp_path,
+        **more,
     )
     link.health, link.progress = health, progress
     return link
@@ -441,12 +450,21 @@ def certificates(tmp_path_factory):
 
     ca_key = ec.generate_private_key(ec.SECP256R1())
     authority = (
-        x509.CertificateBuilder().subject_name(name("county")).issuer_name(name("county"))
-        .public_key(ca_key.public_key()).serial_number(1)
-        .not_valid_before(now - 900 * day).not_valid_after(now + 900 * day)
+        x509.CertificateBuilder()
+        .subject_name(name("county"))
+        .issuer_name(name("county"))
+        .public_key(ca_key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - 900 * day)
+        .not_valid_after(now + 900 * day)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
+        .add_extension(
+            x509.KeyUsage(False, False, False, False, False, True, True, False, False),
+            critical=True,
+        )
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False
+        )
         .sign(ca_key, hashes.SHA256())
     )
     (folder / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
@@ -454,11 +472,21 @@ def certificates(tmp_path_factory):
     def issue(label, address, begins, ends):
         key = ec.generate_private_key(ec.SECP256R1())
         made = (
-            x509.CertificateBuilder().subject_name(name("hub")).issuer_name(name("county"))
-            .public_key(key.public_key()).serial_number(x509.random_serial_number())
-            .not_valid_before(now + begins * day).not_valid_after(now + ends * day)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+            x509.CertificateBuilder()
+            .subject_name(name("hub"))
+            .issuer_name(name("county"))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + begins * day)
+            .not_valid_after(now + ends * day)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]),
+                critical=False,
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
+                critical=False,
+            )
             .sign(ca_key, hashes.SHA256())
         )
         (folder / f"{label}.pem").write_bytes(
@@ -576,6 +604,8 @@ def test_the_environment_cannot_turn_verification_off(tmp_path):
     out = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONHTTPSVERIFY": "0", "PATH": "/usr/bin", "PYTHONPATH": "."},
-        capture_output=True, text=True, check=True,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert out.stdout.split() == ["CERT_REQUIRED", "True"]

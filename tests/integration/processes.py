@@ -48,12 +48,21 @@ class Service:
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self, *, watchdog_s: float | None = None, ready: bool = True):
-        env = {**os.environ, "LANG": "en_US.UTF-8", "LC_ALL": "", "NOTIFY_SOCKET": str(self.notify.path)}
+        env = {
+            **os.environ,
+            "LANG": "en_US.UTF-8",
+            "LC_ALL": "",
+            "NOTIFY_SOCKET": str(self.notify.path),
+        }
         if watchdog_s is not None:
             env["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                str(BIN / self.words[0]), *self.words[1:], env=env | self._env, stdout=log, stderr=log
+                str(BIN / self.words[0]),
+                *self.words[1:],
+                env=env | self._env,
+                stdout=log,
+                stderr=log,
             )
         if ready:
             await self.notify.until("READY", "1")
@@ -117,7 +126,9 @@ class World:
         key = str(self.folder / "owner.key")
         await done("shanmen", "key", "new", key, "--passphrase-file", str(self.folder / "pp"))
         self.owner = (await done("shanmen", "key", "show", key)).split()[0]
-        await self.admin("site", "add", "s1", "--name", "S", "--region", "330523", "--owner", self.owner)
+        await self.admin(
+            "site", "add", "s1", "--name", "S", "--region", "330523", "--owner", self.owner
+        )
 
     async def admin(self, *words: str) -> str:
         return await done("shanmen-hub", *words, "--data", str(self.hub_folder))
@@ -132,8 +143,15 @@ class World:
 
     async def read(self, resource: str) -> list[dict[str, object]]:
         out = await done(
-            "shanmen", "read", resource, "--key", str(self.folder / "owner.key"), "--hub", self.url,
-            "--passphrase-file", str(self.folder / "pp"),
+            "shanmen",
+            "read",
+            resource,
+            "--key",
+            str(self.folder / "owner.key"),
+            "--hub",
+            self.url,
+            "--passphrase-file",
+            str(self.folder / "pp"),
         )
         return [json.loads(line) for line in out.splitlines()]
 

@@ -65,7 +65,13 @@ async def until_accepted(world: World, config: Path, count: int) -> dict:
 
 async def enrol(world: World, config: Path):
     out = await done(
-        "shanmen-agent", "enrol", await world.token(), "--owner", world.owner, "--config", str(config)
+        "shanmen-agent",
+        "enrol",
+        await world.token(),
+        "--owner",
+        world.owner,
+        "--config",
+        str(config),
     )
     assert "Enrolled as" in out
 
@@ -74,7 +80,9 @@ async def subscribed(world: World, config: Path):
     async with asyncio.timeout(20):
         while True:
             snapshot = await world.status(config)
-            if any(one["name"] == "site" and one["state"] == "online" for one in snapshot["devices"]):
+            if any(
+                one["name"] == "site" and one["state"] == "online" for one in snapshot["devices"]
+            ):
                 return
 
 
@@ -212,7 +220,13 @@ async def test_an_agent_that_waits_is_approved_and_delivers(world, broker):
     await world.add_principal()
     config = world.config(broker=broker.url)
     out = await done(
-        "shanmen-agent", "enrol", await world.token(), "--owner", world.owner, "--config", str(config)
+        "shanmen-agent",
+        "enrol",
+        await world.token(),
+        "--owner",
+        world.owner,
+        "--config",
+        str(config),
     )
     assert "must approve" in out
     agent = agent_of(world, config)
