@@ -1,7 +1,7 @@
 """Journal rows whose stream's row is lost: whose are they?
 
-The chain says which resource a stream belonged to; where it has nothing, the columns do, if only one
-resource has exactly these fields. What fits nobody goes to the quarantine, counted.
+The chain says which resource a stream belonged to; where it has nothing, the columns do, if only
+one resource has exactly these fields. What fits nobody goes to the quarantine, counted.
 """
 
 import sqlite3

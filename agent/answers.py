@@ -90,11 +90,11 @@ class Answers:
                 await self._missing(ref, result)
 
     async def damaged(self, refs: Sequence[Ref]) -> None:
-        """Bodies whose bytes changed on this disk: header-only, declared, and the stream goes on."""
+        """Bodies whose bytes changed on this disk: header-only, declared; the stream goes on."""
         for ref in refs:
             await self._refuse(ref, "damaged", is_damaged=True)
 
-    # --- refused ------------------------------------------------------------------------------------
+    # --- refused ---------------------------------------------------------------------------------
 
     async def _refused(self, ref: Ref, result: ItemResult) -> None:
         verdict = result.verdict
@@ -138,7 +138,7 @@ class Answers:
             _queue_header(connection, ref.stream, ref.seq, head, body=ref.row, reason=reason)
             return True
 
-        def then(_: bool) -> None:
+        def then(_: object) -> None:
             if is_damaged and bound is not None:
                 bound.counters.lost += ref.records
 
@@ -163,7 +163,7 @@ class Answers:
         )
         queue_object(connection, make_gap(note, self.identity.signing))
 
-    # --- fork and overlap ---------------------------------------------------------------------------
+    # --- fork and overlap ------------------------------------------------------------------------
 
     async def _fork(self, ref: Ref, result: ItemResult) -> None:
         verdict = result.verdict
@@ -201,7 +201,7 @@ class Answers:
             bound.stream.state = StreamState.LIVE
         self._forks.wake()
 
-    # --- missing ------------------------------------------------------------------------------------
+    # --- missing ---------------------------------------------------------------------------------
 
     async def _missing(self, ref: Ref, result: ItemResult) -> None:
         bound = self._bound_of(ref.stream)
@@ -303,9 +303,10 @@ def _fill(connection: sqlite3.Connection, stream: bytes, start: int, stop: int) 
                 " WHERE id = ?",
                 (body[2], body[2], body[3], stream),
             )
-        elif body is None or body[1] == BodyState.BAD:
-            if not _header_again(connection, stream, seq, body[0] if body else None):
-                return False
+        elif (body is None or body[1] == BodyState.BAD) and not _header_again(
+            connection, stream, seq, body[0] if body else None
+        ):
+            return False
     return True
 
 

@@ -1,4 +1,4 @@
-"""From opened journal rows to sealed segments: cut by epoch and clock, then seal. Pure, on a thread."""
+"""From opened journal rows to sealed segments: cut by epoch and clock, then seal. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -88,7 +88,7 @@ def pieces(
     """Cut rows by epoch bucket and clock.
 
     interval: event times that the open epoch takes, or None for an open grade (no epochs). What is
-    outside goes by its own interval of `epoch_us`. Raises DecodeError for a body that is no columns.
+    outside goes by its own interval of `epoch_us`. Raises DecodeError for a body of no columns.
     """
     buckets: dict[tuple[ClockKey, int | None], _Bucket] = {}
     resume = b""
@@ -225,7 +225,7 @@ def _stated_clock(
 def _resume(
     watermarks: bytes, stream: Stream, seq: int, identity: Identity, random: Randomness
 ) -> bytes | None:
-    """The driver's watermarks, sealed to the agent and to the owner, over stream, seq, watermark."""
+    """The driver's watermarks, sealed to agent and owner, over stream, seq, watermark."""
     if not watermarks:
         return None
     plain = stream.id + seq.to_bytes(8, "big") + watermarks

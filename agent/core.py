@@ -27,7 +27,7 @@ KEEP_S: Final = 1.0  # between rounds of housekeeping
 
 
 class Core:
-    """Everything between drivers and uplink. Open with `Core.open`, then `run` beside the uplink."""
+    """Everything between drivers and uplink. `Core.open`, then `run` beside the uplink."""
 
     def __init__(
         self,

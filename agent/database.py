@@ -1,12 +1,13 @@
 """The one SQLite file: one connection, one thread, one function = one transaction = one hop.
 
-The connection writes *and* checkpoints and nobody else opens the file (the system's SQLite 3.40.1 has
-the WAL-reset bug of two writers). A transaction cannot be interleaved or left open by a cancelled
-task, because it is one call on the thread. Every transaction moves the commit number, so that after
-a failed COMMIT or fsync the file itself says what happened (docs/decisions/0002).
+The connection writes *and* checkpoints and nobody else opens the file (the system's SQLite 3.40.1
+has the WAL-reset bug of two writers). A transaction cannot be interleaved or left open by a
+cancelled task, because it is one call on the thread. Every transaction moves the commit number,
+so that after a failed COMMIT or fsync the file itself says what happened (docs/decisions/0002).
 """
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import sys
@@ -34,7 +35,7 @@ class _UnknownError(Exception):
 
 
 class Database:
-    """Transactions on one file. Open with `Database.open`; all methods are for the loop's thread."""
+    """Transactions on one file. `Database.open`; all methods are for the loop's thread."""
 
     def __init__(self, path: Path, *, budget_bytes: int) -> None:
         self.path = path
@@ -199,7 +200,7 @@ class Database:
         raise _UnknownError from error
 
     def _again(self, name: str, work: Transaction[T]) -> T:
-        """After an unknown outcome: its result if it was committed, else the whole function again."""
+        """After an unknown outcome: its result if it was committed, else the function again."""
         if self._connection is None:
             self._reopen()
         if id(work) in self._outcomes:
@@ -209,10 +210,8 @@ class Database:
     def _reopen(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            try:
-                connection.close()
-            except sqlite3.Error:
-                pass  # the file is read again below; nothing else can be done with this handle
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()  # the file is read again below, whatever this handle says
         try:
             self._open()
         except (UnavailableError, OSError) as error:
@@ -277,10 +276,8 @@ class Database:
         if self._connection is None:
             return
         connection, self._connection = self._connection, None
-        try:
-            self._checkpoint(connection, "TRUNCATE")
-        except sqlite3.Error:
-            pass  # the WAL stays and is read at the next start
+        with contextlib.suppress(sqlite3.Error):
+            self._checkpoint(connection, "TRUNCATE")  # else the WAL is read at the next start
         connection.close()
 
     def _connected(self) -> sqlite3.Connection:

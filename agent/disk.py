@@ -1,4 +1,4 @@
-"""How full the agent's file is, what is still allowed, and the reserve that recording a receipt needs.
+"""How full the agent's file is, what is still allowed, and the reserve that receipts need.
 
 The limit is SQLite's `max_page_count`, not the file system: database + WAL limit + reserve fit the
 budget. Recording a receipt in a full file needs space too (the WAL is copied first), so the reserve

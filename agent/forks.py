@@ -1,7 +1,7 @@
 """A stream that cannot go on: fork after an image restore, overlap, a chain that the hub lost.
 
-In one transaction the journal rows and bodies that the hub's evidence covers go out, what is left of
-unaccepted segments comes back into the journal under its old row numbers, the newest `resume` is
+In one transaction the journal rows and bodies that the hub's evidence covers go out, what is left
+of unaccepted segments comes back into the journal under its old row numbers, the newest `resume` is
 taken back, and a new stream begins that names what it continues. Covered is only what a header says
 that carries our own signature, state 1 and a proven path: `protocol.sync` verified all of it, and
 without evidence nothing is dropped (edge-storage.md §4).
@@ -27,7 +27,7 @@ from agent.schema import BodyState, StreamState
 from protocol.chain import RowRange
 from protocol.errors import ShanmenError
 from protocol.evidence import Shown
-from protocol.ids import StreamId
+from protocol.ids import RunId, StreamId
 from protocol.leaf import State
 from protocol.notes import Gap, make_gap
 from protocol.records import Columns, load_columns
@@ -36,9 +36,20 @@ from protocol.segment import Segment, open_segment, parse
 _LOG: Final = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A stream that cannot go on, why, and which rows the hub has."""
+
+    stream: StreamId
+    ranges: Sequence[RowRange]
+    reason: str
+
+
 @dataclass(slots=True)
 class _Result:
-    stream: Stream
+    """What one transaction did, gathered while it ran."""
+
+    stream: Stream  # where the rest goes on
     rows: list[JournalRow] = field(default_factory=list)  # that wait now
     dropped: int = 0  # records that the hub has
     returned: int = 0  # records back in the journal
@@ -66,22 +77,23 @@ class Forks:
         """End the live stream of a resource; what the hub lacks goes on in a new one.
 
         reason: stands in `continues`, e.g. "fork". stream: the one that cannot go on; where it had
-        ended before, its segments without a receipt join the live stream. Drivers whose watermark was taken back are named
-        to `on_resumed`, because an instance in use trusts what it has already yielded.
+        ended before, its segments without a receipt join the live stream. Drivers whose watermark
+        was taken back are named to `on_resumed`: an instance in use trusts what it has yielded.
         """
         lane = self._lane
         async with lane.sealer.gate, lane.journal.gate:
             live = bound.stream
             if live is None:
                 return
-            old = StreamId(stream or live.id)
             epoch = max((one.header.epoch for one in covered), default=0)
-            ranges = [
-                row for one in covered if one.state is State.BODY for row in one.header.rows
-            ]
+            end = _End(
+                StreamId(stream or live.id),
+                [row for one in covered if one.state is State.BODY for row in one.header.rows],
+                reason,
+            )
 
             def work(connection: sqlite3.Connection) -> _Result:
-                return self._write(connection, bound, old, covered, ranges, reason)
+                return self._write(connection, bound, end, covered)
 
             def then(result: _Result) -> None:
                 bound.stream = result.stream
@@ -113,32 +125,30 @@ class Forks:
         """Let the sealer look again: a stream that waited goes on."""
         self._lane.journal.grew.set()
 
-    # --- on the database's thread ------------------------------------------------------------------
+    # --- on the database's thread ----------------------------------------------------------------
 
     def _write(
-        self,
-        connection: sqlite3.Connection,
-        bound: Bound,
-        old: StreamId,
-        covered: Sequence[Shown],
-        ranges: Sequence[RowRange],
-        reason: str,
+        self, connection: sqlite3.Connection, bound: Bound, end: _End, covered: Sequence[Shown]
     ) -> _Result:
         live = bound.stream
         if live is None:
             raise RuntimeError("no live stream")
         target = live
-        if live.id == old:
-            target = self._lane.register.follow(connection, bound, live, reason)
+        if live.id == end.stream:
+            target = self._lane.register.follow(connection, bound, live, end.reason)
         result = _Result(target)
         for row in live.rows:
-            result.rows += self._journal_row(connection, target.id, row, ranges, result)
-        result.rows += self._bodies(connection, bound, old, target.id, ranges, result)
+            result.rows += self._journal_row(connection, row, end, result)
+        for (body,) in connection.execute(
+            "SELECT id FROM body WHERE stream = ? AND state IN (?, ?) ORDER BY seq",
+            (end.stream, int(BodyState.DUE), int(BodyState.HELD)),
+        ).fetchall():
+            result.rows += self._body(connection, bound, body, end, result)
         result.rows.sort(key=lambda row: (row.first_row, row.id))
         connection.execute(
             "UPDATE stream SET due_n = 0, due_bytes = 0, sealed = sealed - ?, lost = lost + ?"
             " WHERE id = ?",
-            (result.returned, result.lost, old),
+            (result.returned, result.lost, end.stream),
         )
         # Epoch numbers of before the restore are taken, under other keys.
         epoch = max([bound.epoch, *(one.header.epoch for one in covered)])
@@ -147,20 +157,14 @@ class Forks:
         return result
 
     def _journal_row(
-        self,
-        connection: sqlite3.Connection,
-        stream: StreamId,
-        row: JournalRow,
-        ranges: Sequence[RowRange],
-        result: _Result,
+        self, connection: sqlite3.Connection, row: JournalRow, end: _End, result: _Result
     ) -> list[JournalRow]:
         """A row that waits: stays as it is, goes, or leaves a part of itself."""
         own: RowRange = (row.run, row.first_row, row.first_row + row.count - 1)
-        left = uncovered([own], ranges)
+        left = uncovered([own], end.ranges)
         if len(left) == row.count:
             return [row]
-        connection_gone = row.count - len(left)
-        result.dropped += connection_gone
+        result.dropped += row.count - len(left)
         plain = open_row(connection, self._lane.runs, row) if left else None
         connection.execute("DELETE FROM journal WHERE id = ?", (row.id,))
         if not left:
@@ -169,65 +173,55 @@ class Forks:
             result.lost += len(left)
             return []
         columns = load_columns(open_body(plain)[0])
-        return self._put(connection, stream, row, [own], columns, left)
+        return self._put(connection, result.stream.id, row, [numbers_of([own])[n] for n in left],
+                         columns.keep(left))  # fmt: skip
 
-    def _bodies(
-        self,
-        connection: sqlite3.Connection,
-        bound: Bound,
-        old: StreamId,
-        stream: StreamId,
-        ranges: Sequence[RowRange],
-        result: _Result,
+    def _body(
+        self, connection: sqlite3.Connection, bound: Bound, body: int, end: _End, result: _Result
     ) -> list[JournalRow]:
-        """Segments without a receipt: what the hub lacks of them goes back into the journal."""
-        found = connection.execute(
-            "SELECT b.id, b.seq, b.n, c.data FROM body b LEFT JOIN content c ON c.id = b.id"
-            " WHERE b.stream = ? AND b.state IN (?, ?) ORDER BY b.seq",
-            (old, int(BodyState.DUE), int(BodyState.HELD)),
-        ).fetchall()
+        """A segment without a receipt: what the hub lacks of it goes back into the journal."""
+        seq, count, raw = connection.execute(
+            "SELECT b.seq, b.n, c.data FROM body b LEFT JOIN content c ON c.id = b.id"
+            " WHERE b.id = ?",
+            (body,),
+        ).fetchone()
         rows: list[JournalRow] = []
-        for body, seq, count, raw in found:
-            opened = self._open(connection, bound, raw)
-            if opened is None:
-                self._give_up(connection, bound, old, body, seq, count)
-                result.lost += count
-                continue
-            segment, columns = opened
-            left = uncovered(segment.header.rows, ranges)
-            result.dropped += count - len(left)
-            result.returned += len(left)
-            if left:
-                like = self._like(segment, columns)
-                rows += self._put(connection, stream, like, segment.header.rows, columns, left)
-            connection.execute("DELETE FROM body WHERE id = ?", (body,))
-            connection.execute("DELETE FROM content WHERE id = ?", (body,))
-            connection.execute("DELETE FROM chain WHERE stream = ? AND seq = ?", (old, seq))
-        return rows
-
-    def _open(
-        self, connection: sqlite3.Connection, bound: Bound, raw: bytes | None
-    ) -> tuple[Segment, Columns] | None:
         try:
             segment = parse(raw or b"").verify(self.identity.signing.public)
-            keys = None
-            if bound.is_sealed:
-                keys = self._lane.epochs.keys_of(connection, bound.id, segment.header.epoch)
-            return segment, open_segment(segment, keys)
+            left = uncovered(segment.header.rows, end.ranges)
+            if left:
+                columns = self._columns(connection, bound, segment)
+                numbers = numbers_of(segment.header.rows)
+                like = self._like(segment, columns)
+                rows = self._put(connection, result.stream.id, like, [numbers[n] for n in left],
+                                 columns.keep(left))  # fmt: skip
         except ShanmenError:
-            return None
+            self._give_up(connection, bound, end.stream, (body, seq, count))
+            result.lost += count
+            return []
+        result.dropped += count - len(left)
+        result.returned += len(left)
+        connection.execute("DELETE FROM body WHERE id = ?", (body,))
+        connection.execute("DELETE FROM content WHERE id = ?", (body,))
+        connection.execute("DELETE FROM chain WHERE stream = ? AND seq = ?", (end.stream, seq))
+        return rows
+
+    def _columns(
+        self, connection: sqlite3.Connection, bound: Bound, segment: Segment
+    ) -> Columns:
+        keys = None
+        if bound.is_sealed:
+            keys = self._lane.epochs.keys_of(connection, bound.id, segment.header.epoch)
+        return open_segment(segment, keys)
 
     def _put(
         self,
         connection: sqlite3.Connection,
         stream: StreamId,
         like: JournalRow,
-        ranges: Sequence[RowRange],
+        numbers: Sequence[tuple[RunId, int]],
         columns: Columns,
-        left: Sequence[int],
     ) -> list[JournalRow]:
-        numbers = numbers_of(ranges)
-        kept = columns.keep(left)
         return [
             put_row(
                 connection,
@@ -237,9 +231,9 @@ class Forks:
                 stream=stream,
                 run=run,
                 first_row=first,
-                columns=kept.slice(position, position + count),
+                columns=columns.slice(position, position + count),
             )
-            for run, first, position, count in consecutive([numbers[at] for at in left])
+            for run, first, position, count in consecutive(numbers)
         ]
 
     def _like(self, segment: Segment, columns: Columns) -> JournalRow:
@@ -248,24 +242,23 @@ class Forks:
         clock = segment.header.clock
         wall_us = columns.gateway_time[0]
         return JournalRow(
-            0, segment.header.stream, run, first, columns.count, 0, wall_us, int(clock.source), False
-        )
+            0, segment.header.stream, run, first, columns.count, 0, wall_us, int(clock.source),
+            is_this_boot=False,
+        )  # fmt: skip
 
     def _give_up(
         self,
         connection: sqlite3.Connection,
         bound: Bound,
-        old: StreamId,
-        body: int,
-        seq: int,
-        count: int,
+        stream: StreamId,
+        place: tuple[int, int, int],
     ) -> None:
-        connection.execute(
-            "UPDATE body SET state = ? WHERE id = ?", (int(BodyState.BAD), body)
-        )
+        """A segment of an ended stream that cannot be opened: kept as `bad`, declared."""
+        body, seq, count = place
+        connection.execute("UPDATE body SET state = ? WHERE id = ?", (int(BodyState.BAD), body))
         note = Gap(
             resource=bound.id,
-            stream=old,
+            stream=stream,
             unit="seq",
             first=seq,
             last=seq,

@@ -220,7 +220,7 @@ def _bodies(columns: Columns, resume: list[list[object]]) -> Iterable[tuple[int,
 
 
 def open_body(plain: bytes) -> tuple[bytes, bytes]:
-    """The two halves of a journal body: dumped columns, and the driver's watermarks (may be empty)."""
+    """The two halves of a journal body: dumped columns; the driver's watermarks, if any."""
     size = _LENGTH + int.from_bytes(plain[:_LENGTH], "big")
     return plain[_LENGTH:size], plain[size:]
 

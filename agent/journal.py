@@ -269,7 +269,7 @@ class Journal:
                 pending.future.set_exception(error)
                 pending.future.exception()
 
-    # --- on the database's thread ------------------------------------------------------------------
+    # --- on the database's thread ------------------------------------------------------------
 
     def _write(
         self, connection: sqlite3.Connection, prepared: Prepared, stamp: _Stamp
@@ -313,12 +313,11 @@ class Journal:
                 ),
             )  # fmt: skip
             row_id = cursor.lastrowid or 0
-            change.rows.append(
-                JournalRow(
-                    row_id, stream.id, run.id, first, count,
-                    stamp.boot_us, stamp.wall_us, stamp.source,
-                )  # fmt: skip
-            )
+            row = JournalRow(
+                row_id, stream.id, run.id, first, count,
+                stamp.boot_us, stamp.wall_us, stamp.source,
+            )  # fmt: skip
+            change.rows.append(row)
             change.next_row += count
         connection.execute(
             "UPDATE stream SET next_row = ?, records = records + ?,"

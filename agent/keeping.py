@@ -1,7 +1,7 @@
 """Keeping house: evict, forget, fold, correct. Each step is small, bounded and can be cut off.
 
-Bodies stay after their receipt until the hub says that its backup has them and the grace is over, or
-until the disk is wanted: then the oldest go first. Keys go when nothing can need them any more.
+Bodies stay after their receipt until the hub says that its backup has them and the grace is over,
+or until the disk is wanted: then the oldest go first. Keys go when nothing can need them any more.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from agent.lane import Lane
 from agent.ports import DAY_US, Clock, Identity, Randomness
 from agent.register import NONCE_BYTES, queue_object
 from agent.resources import Bound
-from agent.schema import BodyState, OutboxState
+from agent.schema import OutboxState
 from agent.spool import Spool
 from protocol.ids import StreamId
 from protocol.notes import Correction, Gap, make_correction, make_gap
@@ -124,8 +124,9 @@ class Keeping:
         def work(connection: sqlite3.Connection) -> None:
             for local, (count, first_us, last_us) in uncounted.items():
                 bound = bounds.get(local)
-                if bound is not None and bound.stream is not None:
-                    self._gap(connection, bound, bound.stream.id, count, first_us, last_us)
+                if bound is not None:
+                    span = (first_us, last_us)
+                    self._gap(connection, bound, count, span)
 
         await self._lane.database.write("note", work)
         self._spool.wake.set()
@@ -134,17 +135,17 @@ class Keeping:
         self,
         connection: sqlite3.Connection,
         bound: Bound,
-        stream: StreamId,
         count: int,
-        first_us: int,
-        last_us: int,
+        span: tuple[int, int],
     ) -> None:
+        if bound.stream is None:
+            return
         note = Gap(
             resource=bound.id,
-            stream=stream,
+            stream=bound.stream.id,
             unit="time",
-            first=first_us,
-            last=max(first_us, last_us),
+            first=span[0],
+            last=max(span),
             count=count,
             reason="quarantine full",
             nonce=self._random(NONCE_BYTES),
@@ -218,10 +219,10 @@ def _evictable(
     pressed: bool,
     limit: int,
 ) -> list[tuple[int, bytes, int]]:
-    """Oldest bodies in grace that may go: in the hub's backup and old enough, or the disk is wanted."""
+    """Oldest bodies in grace that may go: in the hub's backup and old, or the disk is wanted."""
     found: list[tuple[int, bytes, int]] = connection.execute(
         "SELECT b.id, b.stream, b.size FROM body b JOIN chain c"
-        f" ON c.stream = b.stream AND c.seq = b.seq WHERE b.state = {BodyState.GRACE:d}"
+        " ON c.stream = b.stream AND c.seq = b.seq WHERE b.state = 4"  # GRACE: of the index
         " AND (? OR (c.leaf < ? AND b.at < ?)) ORDER BY b.id LIMIT ?",
         (int(pressed), backed_up_to, before_us, limit),
     ).fetchall()
@@ -240,7 +241,8 @@ def fold(connection: sqlite3.Connection, before_us: int) -> None:
     ).fetchall()
     for stream, seq, leaf, at_us in rows:
         connection.execute(
-            "INSERT INTO receipt_day VALUES(?, ?, ?, ?, ?, ?) ON CONFLICT(stream, day) DO UPDATE SET"
+            "INSERT INTO receipt_day VALUES(?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT(stream, day) DO UPDATE SET"
             " from_seq = min(from_seq, excluded.from_seq), to_seq = max(to_seq, excluded.to_seq),"
             " from_leaf = min(from_leaf, excluded.from_leaf),"
             " to_leaf = max(to_leaf, excluded.to_leaf)",

@@ -1,4 +1,4 @@
-"""One file and everything that works on it: journal, epochs, sealer. The main lane also has a spool.
+"""One file and everything that works on it: journal, epochs, sealer.
 
 There are two lanes at most: what may leave, and the vault. They share nothing, not even randomness.
 """
@@ -19,8 +19,8 @@ from agent.resources import Bound
 from agent.rest import RootKey
 from agent.runs import Runs
 from agent.schema import BodyState
-from agent.seen import Seen
 from agent.sealer import Sealer
+from agent.seen import Seen
 
 
 class Lane:

@@ -4,7 +4,7 @@ Only what is unsealed is listed row by row; totals stand beside the streams.
 """
 
 import sqlite3
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +28,8 @@ _STREAM: Final = (
 _TOTALS: Final = (
     "SELECT coalesce(sum(records), 0), coalesce(sum(duplicates), 0),"
     " coalesce(sum(maybe_repeat), 0), coalesce(sum(quarantined), 0),"
-    " coalesce(sum(sealed), 0), coalesce(sum(accepted), 0), coalesce(sum(lost), 0) FROM stream WHERE resource = ?"
+    " coalesce(sum(sealed), 0), coalesce(sum(accepted), 0), coalesce(sum(lost), 0)"
+    " FROM stream WHERE resource = ?"
 )
 _ROWS: Final = (
     "SELECT j.id, j.stream, j.run, j.first_row, j.n, j.boot_ns / 1000, j.wall_us, j.clock,"
@@ -103,8 +104,8 @@ async def load_bounds(
     """Give every configured resource what the file knows of it.
 
     What is in the file and no longer in the configuration stays bound as it was registered until
-    its rows are sealed: the spool outlives the configuration. Returns (as registered, as configured)
-    of resources that are described otherwise now and still have rows of before.
+    its rows are sealed: the spool outlives the configuration. Returns (as registered, as
+    configured) of resources that are described otherwise now and still have rows of before.
     """
     changed: list[tuple[Bound, Bound]] = []
     stored = await database.read(lambda connection: read_stored(connection, boot))
@@ -162,12 +163,3 @@ def _as_registered(found: Stored) -> Bound | None:
     )
     _restore(bound, found)
     return bound
-
-
-def totals(bounds: Mapping[str, Bound]) -> Counters:
-    """The counters of all resources together."""
-    total = Counters()
-    for bound in bounds.values():
-        for name in Counters.__slots__:
-            setattr(total, name, getattr(total, name) + getattr(bound.counters, name))
-    return total

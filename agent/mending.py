@@ -51,11 +51,12 @@ async def mend(lane: Lane, damage: Damage, identity: Identity, clock: Clock) -> 
     now_us = clock.now_us()
 
     def work(connection: sqlite3.Connection) -> list[_Mended]:
+        hand = _Hand(connection, lane, damage, identity, now_us)
         known = _chains(connection)
         owners = {stream: resource for resource, one in known.items() for stream in one.next_seq}
         adopt(connection, lane, owners, now_us)
         return [
-            _mend(connection, lane, bound, known.get(bound.id, _Known()), damage, identity, now_us)
+            _mend(hand, bound, known.get(bound.id, _Known()))
             for bound in lane.bounds.values()
             if bound.stream is not None or damage.is_rebuilt
         ]
@@ -73,15 +74,40 @@ async def mend(lane: Lane, damage: Damage, identity: Identity, clock: Clock) -> 
     return [one.ask for one in mended]
 
 
-def _mend(
-    connection: sqlite3.Connection,
-    lane: Lane,
-    bound: Bound,
-    known: _Known,
-    damage: Damage,
-    identity: Identity,
-    now_us: int,
-) -> _Mended:
+@dataclass(frozen=True, slots=True)
+class _Hand:
+    """What mending one resource needs besides it."""
+
+    connection: sqlite3.Connection
+    lane: Lane
+    damage: Damage
+    identity: Identity
+    now_us: int
+
+    def note(
+        self,
+        bound: Bound,
+        stream: StreamId,
+        unit: GapUnit,
+        span: tuple[int, int],
+        count: int | None,
+    ) -> None:
+        """Declare a loss."""
+        gap = Gap(
+            resource=bound.id,
+            stream=stream,
+            unit=unit,
+            first=span[0],
+            last=span[1],
+            count=count,
+            reason="storage damaged",
+            nonce=self.lane.random(NONCE_BYTES),
+        )
+        queue_object(self.connection, make_gap(gap, self.identity.signing))
+
+
+def _mend(hand: _Hand, bound: Bound, known: _Known) -> _Mended:
+    connection, lane = hand.connection, hand.lane
     old = bound.stream or _as_known(lane, known)
     old.next_seq = max(old.next_seq, known.next_seq.get(old.id, 0))
     old.head = known.heads.get(old.id, old.head)
@@ -89,29 +115,33 @@ def _mend(
     rows, stale = _unsealed(old.rows, known.next_row)
     connection.executemany("DELETE FROM journal WHERE id = ?", [(row.id,) for row in stale])
     old.next_row = max([old.next_row, known.next_row, *(r.first_row + r.count for r in rows)])
-    new = lane.register.follow(connection, bound, old, "damage")
-    if not old.next_seq:
-        # Nothing of it was ever sealed, or nobody knows: there is nothing to continue.
-        new.continues = None
-        connection.execute("UPDATE stream SET continues = NULL WHERE id = ?", (new.id,))
-    new.state = StreamState.WAITING
-    connection.execute(
-        "UPDATE stream SET state = ? WHERE id = ?", (int(StreamState.WAITING), new.id)
-    )
-    connection.execute("UPDATE resource SET epoch = ? WHERE id = ?", (bound.epoch, bound.id))
+    new = _follow(hand, bound, old)
     lost = 0
     for first, last in _holes(rows, known.next_row, old.next_row):
         lost += last - first + 1
-        _note(connection, lane, identity, bound, old.id, "row", first, last, last - first + 1)
-    if damage.is_rebuilt:
+        hand.note(bound, old.id, "row", (first, last), last - first + 1)
+    if hand.damage.is_rebuilt:
         # Commits behind the last one that can be read leave no trace: when, but not how many.
-        since_us = min(max([row.wall_us for row in rows], default=damage.since_us), now_us)
-        _note(connection, lane, identity, bound, new.id, "time", since_us, now_us, None)
+        since_us = max([row.wall_us for row in rows], default=hand.damage.since_us)
+        hand.note(bound, new.id, "time", (min(since_us, hand.now_us), hand.now_us), None)
     connection.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (lost, old.id))
-    if bound.entry_version == 0:
-        bound.must_register = True
+    connection.execute("UPDATE resource SET epoch = ? WHERE id = ?", (bound.epoch, bound.id))
+    bound.must_register |= bound.entry_version == 0
     ask = EvidenceItem(resource=bound.id, stream=old.id, after=max(0, old.next_seq - 1))
     return _Mended(bound, new, rows, lost, ask)
+
+
+def _follow(hand: _Hand, bound: Bound, old: Stream) -> Stream:
+    """The new stream, which seals nothing before the hub was asked."""
+    new = hand.lane.register.follow(hand.connection, bound, old, "damage")
+    new.state = StreamState.WAITING
+    if not old.next_seq:
+        new.continues = None  # nothing of it was ever sealed, or nobody knows
+    hand.connection.execute(
+        "UPDATE stream SET state = ?, continues = ? WHERE id = ?",
+        (int(StreamState.WAITING), new.continues, new.id),
+    )
+    return new
 
 
 def _as_known(lane: Lane, known: _Known) -> Stream:
@@ -121,30 +151,6 @@ def _as_known(lane: Lane, known: _Known) -> Stream:
         newest = max(known.next_seq, key=lambda one: known.next_seq[one])
         stream.id = StreamId(newest)
     return stream
-
-
-def _note(
-    connection: sqlite3.Connection,
-    lane: Lane,
-    identity: Identity,
-    bound: Bound,
-    stream: StreamId,
-    unit: GapUnit,
-    first: int,
-    last: int,
-    count: int | None,
-) -> None:
-    gap = Gap(
-        resource=bound.id,
-        stream=stream,
-        unit=unit,
-        first=first,
-        last=last,
-        count=count,
-        reason="storage damaged",
-        nonce=lane.random(NONCE_BYTES),
-    )
-    queue_object(connection, make_gap(gap, identity.signing))
 
 
 def _unsealed(

@@ -1,4 +1,4 @@
-"""Where drivers hand over: a reading goes to the files of its resources, and is acknowledged after both.
+"""Where drivers hand over: a reading goes to the files of its resources, then is acknowledged.
 
 Nothing is awaited per record. Which records are good, which resource they belong to and what they
 look like as columns is decided once a commit group (`groups.prepare`), not once a record.
@@ -61,7 +61,7 @@ class Pipeline:
         return asyncio.ensure_future(self._submit_both(self._vault, reading, driver))
 
     async def room(self, promise: Promise) -> None:
-        """Wait until a source of this class is welcome: back-pressure, and the polled stop at 85 %."""
+        """Wait until a source of this class is welcome; polled ones stop at 85 % of the disk."""
         await self._main.journal.room()
         if promise in _POLLED:
             await self._main.polled_room.wait()
@@ -120,7 +120,7 @@ class Pipeline:
         return future
 
     async def _submit_both(self, vault: Lane, reading: Reading, driver: str) -> None:
-        """A message over both files: the vault first, so that a watermark never runs ahead of it."""
+        """A message over both files: the vault first, so that no watermark runs ahead of it."""
         inside: list[Rows] = []
         outside: list[Rows] = []
         for rows in reading.rows:

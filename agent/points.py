@@ -24,7 +24,6 @@ TRANSACTIONS: Final[dict[str, str]] = {
     "note": "a gap note or another object of the agent's own",
     "resend": "bodies in grace become due again: the hub was restored from a backup",
     "keep": "a small value of the shell: inbox number, time floor",
-    "replay": "quarantined rows out, or counted as given up",
 }
 
 #: Points that are not around a COMMIT.

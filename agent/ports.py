@@ -39,7 +39,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who this gateway is, whom it talks to, and who owns its data (pinned here, not by the hub)."""
+    """Who this gateway is, whom it talks to, who owns its data (pinned here, not by the hub)."""
 
     agent: PrincipalId
     signing: SigningKey

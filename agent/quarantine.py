@@ -117,15 +117,6 @@ class Quarantine:
             return None
         return unlock(self._key, row[1].encode(), row[5])
 
-    def remove(self, connection: sqlite3.Connection, row_id: int) -> None:
-        """Take an item out, because a person replayed or gave it up."""
-        found = connection.execute(
-            "SELECT length(body) FROM quarantine WHERE id = ?", (row_id,)
-        ).fetchone()
-        if found is not None:
-            connection.execute("DELETE FROM quarantine WHERE id = ?", (row_id,))
-            set_used_bytes(connection, max(0, used_bytes(connection) - int(found[0])))
-
 
 def used_bytes(connection: sqlite3.Connection) -> int:
     """Bytes that quarantined bodies take; kept beside them, so that nobody has to add them up."""

@@ -1,12 +1,13 @@
 """Open the file whatever happened to it: never start silently, never need a person.
 
     walk the WAL ─▶ damaged? copy aside ─▶ write it again so that every good frame counts
-    open         ─▶ not a database, or a broken tree? rename aside ─▶ rebuild from what reads
-    after damage ─▶ new streams, gap notes with bounds, heads compared with the hub before sealing
+    open         ─▶ not a database, or a broken tree? copy aside ─▶ rebuild from what reads
+    after damage ─▶ new streams, gap notes with bounds, heads compared with the hub first
 
-A runtime error that says "malformed" leaves a mark beside the file, so that the next start rebuilds.
+An error in use that says "malformed" leaves a mark beside the file: the next start rebuilds.
 """
 
+import asyncio
 import logging
 import os
 import shutil
@@ -49,19 +50,14 @@ async def open_database(path: Path, *, budget_bytes: int) -> tuple[Database, Dam
 
     Raises UnavailableError or OSError where the disk does not answer; damage is not an error.
     """
-    damage = Damage()
-    _look_for_traces(path, damage)
-    _repair_log(path, damage)
-    if mark_of(path).exists() or (damage and path.exists() and not _is_whole(path)):
-        damage.reasons.append("malformed")
-        _rebuild(path, damage)
+    damage = await asyncio.to_thread(_examine, path)
     try:
         database = await Database.open(path, budget_bytes=budget_bytes)
     except FatalError as error:
         if error.code is not Code.STORAGE_DAMAGED:
             raise
         damage.reasons.append("cannot be opened")
-        _rebuild(path, damage)
+        await asyncio.to_thread(_rebuild, path, damage)
         database = await Database.open(path, budget_bytes=budget_bytes)
     sys.audit("shanmen.point", "spool.opened")
     if damage:
@@ -70,6 +66,17 @@ async def open_database(path: Path, *, budget_bytes: int) -> tuple[Database, Dam
             extra={"reasons": damage.reasons, "aside": str(damage.aside), "file": path.name},
         )
     return database, damage
+
+
+def _examine(path: Path) -> Damage:
+    """Everything that is done before SQLite opens the file for good."""
+    damage = Damage()
+    _look_for_traces(path, damage)
+    _repair_log(path, damage)
+    if mark_of(path).exists() or (damage and path.exists() and not _is_whole(path)):
+        damage.reasons.append("malformed")
+        _rebuild(path, damage)
+    return damage
 
 
 def _look_for_traces(path: Path, damage: Damage) -> None:
@@ -99,7 +106,7 @@ def _repair_log(path: Path, damage: Damage) -> None:
 
 
 def _is_copied(path: Path, log: Path, rewritten: bytes) -> bool:
-    """Whether a log with a torn header was in the main file already: a restart of the log was cut."""
+    """Whether a log with a torn header is in the main file already: its restart was cut."""
     size = int.from_bytes(rewritten[8:12], "big")
     pages: dict[int, bytes] = {}
     for at in range(wal.HEADER_BYTES, len(rewritten), wal.FRAME_BYTES + size):
@@ -154,7 +161,7 @@ def _rebuild(path: Path, damage: Damage) -> None:
     _unlink(template)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    os.replace(new, path)
+    new.replace(path)
     mark_of(path).unlink(missing_ok=True)
     sync_folder(path.parent)
     damage.is_rebuilt = True
@@ -195,18 +202,16 @@ def _fill(path: Path, rows: Iterable[salvage.Found]) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         prepare(connection, max_pages=2**30)
         places = {
-            table: ", ".join("?" * len(connection.execute(f"PRAGMA table_info({table})").fetchall()))
+            table: len(connection.execute(f"PRAGMA table_info({table})").fetchall())
             for table in salvage.BY_SQL
         }
         connection.execute("BEGIN")
         for count, found in enumerate(rows):
-            if len(found.row) != places[found.table].count("?"):
+            if len(found.row) != places[found.table]:
                 continue
             verb = "INSERT OR REPLACE" if found.exact else "INSERT OR IGNORE"
-            connection.execute(
-                f"{verb} INTO {found.table} VALUES({places[found.table]})",  # noqa: S608 - own names
-                found.row,
-            )
+            marks = ", ".join("?" * places[found.table])
+            connection.execute(f"{verb} INTO {found.table} VALUES({marks})", found.row)
             if count % BATCH_ROWS == BATCH_ROWS - 1:
                 connection.execute("COMMIT")
                 connection.execute("BEGIN")

@@ -1,4 +1,4 @@
-"""Born registration (天生注册, T/ADEDS 02-2023 §6.2): the first record makes the entry, in its commit.
+"""Born registration (天生注册, T/ADEDS 02-2023 §6.2): made in the first record's commit.
 
 The entry is signed by the agent, travels before the resource's first segment, and is made again
 when anything that it says changes. A resource that is key-protected (重点保护级) has none: its
@@ -121,7 +121,7 @@ class Register:
     def follow(
         self, connection: sqlite3.Connection, bound: Bound, old: Stream, reason: str
     ) -> Stream:
-        """End a stream and write the one that continues it; row numbers go on, epochs begin anew."""
+        """End a stream, write the one that continues it: row numbers go on, epochs begin anew."""
         new = self.new_stream()
         new.next_row = old.next_row
         new.continues = msgspec.msgpack.encode(
@@ -140,7 +140,10 @@ class Register:
         """Hash of everything an entry says but version, time and nonce: to see a change."""
         entry = self._entry(bound, version=1, previous=None, nonce=bytes(NONCE_BYTES))
         fixed = msgspec.structs.replace(
-            entry, registered_at=ClockReading(wall_us=0, offset_us=0, error_us=0, source=ClockSource.NONE)
+            entry,
+            registered_at=ClockReading(
+                wall_us=0, offset_us=0, error_us=0, source=ClockSource.NONE
+            ),
         )
         return hashlib.blake2b(msgspec.msgpack.encode(fixed), digest_size=32).digest()
 

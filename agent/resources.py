@@ -1,8 +1,8 @@
-"""What the agent knows in memory about its resources and their live streams; moved after COMMIT only.
+"""What the agent knows in memory of its resources and live streams; moved after COMMIT only.
 
-A `Bound` is a configured resource (数据资源) tied to its pack and grade; a `Stream` is its live run
-of sequence numbers. Everything here can be read again from the file at a start, in time that does
-not grow with the spool.
+A `Bound` is a configured resource (数据资源) tied to its pack and grade; a `Stream` is its live
+run of sequence numbers. Everything here can be read again from the file at a start, in time that
+does not grow with the spool.
 """
 
 from collections import deque

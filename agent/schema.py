@@ -43,38 +43,62 @@ class OutboxState(IntEnum):
 
 TABLES: Final[tuple[str, ...]] = (
     "CREATE TABLE meta(k TEXT PRIMARY KEY, v BLOB) WITHOUT ROWID",
-    "CREATE TABLE run(id BLOB PRIMARY KEY, boot BLOB, started_at INT, journal_key BLOB,"
-    " clock_offset INT, clock_error INT)",
+    (
+        "CREATE TABLE run(id BLOB PRIMARY KEY, boot BLOB, started_at INT, journal_key BLOB,"
+        " clock_offset INT, clock_error INT)"
+    ),
     # row numbers go on where the stream before ended; the counters are totals of this stream
-    "CREATE TABLE stream(id BLOB PRIMARY KEY, resource BLOB, next_seq INT, head BLOB,"
-    " next_row INT, acked_seq INT, state INT, sealed INT, continues BLOB, resume BLOB,"
-    " records INT, duplicates INT, maybe_repeat INT, quarantined INT, accepted INT, lost INT,"
-    " due_n INT, due_bytes INT, grace_n INT, grace_bytes INT)",
-    "CREATE TABLE journal(id INTEGER PRIMARY KEY AUTOINCREMENT, stream BLOB, run BLOB,"
-    " first_row INT, n INT, boot_ns INT, wall_us INT, clock INT, body BLOB)",
-    "CREATE TABLE watermark(driver TEXT, source BLOB, value BLOB,"
-    " PRIMARY KEY(driver, source)) WITHOUT ROWID",
+    (
+        "CREATE TABLE stream(id BLOB PRIMARY KEY, resource BLOB, next_seq INT, head BLOB,"
+        " next_row INT, acked_seq INT, state INT, sealed INT, continues BLOB, resume BLOB,"
+        " records INT, duplicates INT, maybe_repeat INT, quarantined INT, accepted INT, lost INT,"
+        " due_n INT, due_bytes INT, grace_n INT, grace_bytes INT)"
+    ),
+    (
+        "CREATE TABLE journal(id INTEGER PRIMARY KEY AUTOINCREMENT, stream BLOB, run BLOB,"
+        " first_row INT, n INT, boot_ns INT, wall_us INT, clock INT, body BLOB)"
+    ),
+    (
+        "CREATE TABLE watermark(driver TEXT, source BLOB, value BLOB,"
+        " PRIMARY KEY(driver, source)) WITHOUT ROWID"
+    ),
     "CREATE TABLE seen(id INTEGER PRIMARY KEY, at INT, keys BLOB)",  # why a row a commit: seen.py
-    "CREATE TABLE epoch_key(commitment BLOB PRIMARY KEY, resource BLOB, epoch INT, grp INT,"
-    " wrapped BLOB, from_us INT, to_us INT, wrap_sent INT, open INT, stream BLOB, last_seq INT,"
-    " used_at INT)",
-    "CREATE TABLE chain(stream BLOB, seq INT, id BLOB, header BLOB, signature BLOB, leaf INT, at INT,"
-    " PRIMARY KEY(stream, seq)) WITHOUT ROWID",
-    "CREATE TABLE body(id INTEGER PRIMARY KEY, stream BLOB, seq INT, state INT, size INT,"
-    " n INT, digest BLOB, at INT, UNIQUE(stream, seq))",
+    (
+        "CREATE TABLE epoch_key(commitment BLOB PRIMARY KEY, resource BLOB, epoch INT, grp INT,"
+        " wrapped BLOB, from_us INT, to_us INT, wrap_sent INT, open INT, stream BLOB, last_seq INT,"
+        " used_at INT)"
+    ),
+    (
+        "CREATE TABLE chain(stream BLOB, seq INT, id BLOB, header BLOB, signature BLOB, leaf INT,"
+        " at INT, PRIMARY KEY(stream, seq)) WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE body(id INTEGER PRIMARY KEY, stream BLOB, seq INT, state INT, size INT,"
+        " n INT, digest BLOB, at INT, UNIQUE(stream, seq))"
+    ),
     # the bytes stand apart: a receipt for 700 bodies dirties 14 pages and not 700
     "CREATE TABLE content(id INTEGER PRIMARY KEY, data BLOB)",
-    "CREATE TABLE outbox(id INTEGER PRIMARY KEY, kind TEXT, state INT, object BLOB, leaf INT,"
-    " body INT, stream BLOB, seq INT, data BLOB)",
-    "CREATE TABLE quarantine(id INTEGER PRIMARY KEY, driver TEXT, reason TEXT, at INT, n INT,"
-    " body BLOB)",
+    (
+        "CREATE TABLE outbox(id INTEGER PRIMARY KEY, kind TEXT, state INT, object BLOB, leaf INT,"
+        " body INT, stream BLOB, seq INT, data BLOB)"
+    ),
+    (
+        "CREATE TABLE quarantine(id INTEGER PRIMARY KEY, driver TEXT, reason TEXT, at INT, n INT,"
+        " body BLOB)"
+    ),
     # beyond edge-storage.md §3: registrations in force, and what an unsynchronised clock stamped
-    "CREATE TABLE resource(id BLOB PRIMARY KEY, local TEXT, version INT, entry BLOB, hash BLOB,"
-    " grade INT, epoch INT, decision INT, data BLOB)",
-    "CREATE TABLE unsynced(stream BLOB, boot BLOB, base_us INT, from_seq INT, to_seq INT,"
-    " PRIMARY KEY(stream, boot, base_us)) WITHOUT ROWID",
-    "CREATE TABLE receipt_day(stream BLOB, day INT, from_seq INT, to_seq INT, from_leaf INT,"
-    " to_leaf INT, PRIMARY KEY(stream, day)) WITHOUT ROWID",
+    (
+        "CREATE TABLE resource(id BLOB PRIMARY KEY, local TEXT, version INT, entry BLOB, hash BLOB,"
+        " grade INT, epoch INT, decision INT, data BLOB)"
+    ),
+    (
+        "CREATE TABLE unsynced(stream BLOB, boot BLOB, base_us INT, from_seq INT, to_seq INT,"
+        " PRIMARY KEY(stream, boot, base_us)) WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE receipt_day(stream BLOB, day INT, from_seq INT, to_seq INT, from_leaf INT,"
+        " to_leaf INT, PRIMARY KEY(stream, day)) WITHOUT ROWID"
+    ),
     "CREATE INDEX body_due ON body(id) WHERE state = 2",
     "CREATE INDEX body_grace ON body(id) WHERE state = 4",
     "CREATE INDEX outbox_due ON outbox(id) WHERE state = 0",

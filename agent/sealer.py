@@ -1,8 +1,9 @@
-"""Journal rows become a sealed, signed, linked segment (数据段) and leave the journal: one transaction.
+"""Journal rows become a sealed, signed, linked segment (数据段): one transaction.
 
 When a segment closes (protocol.md §Segment): 1,000 records (up to 10,000 where a backlog is being
-sealed), 1 MiB, or age: 60 s, 1 s for the first segment of a stream after a start, 2 s while somebody
-watches, at once for an urgent record; and when `rows` is full. The hub's absence stops nothing here.
+sealed), 1 MiB, or age: 60 s, 1 s for the first segment of a stream after a start, 2 s while
+somebody watches, at once for an urgent record; and when `rows` is full. The hub's absence stops
+nothing here.
 Building runs on a thread of its own, so that commits go on; only reading and writing is the file's.
 """
 
@@ -103,7 +104,7 @@ class Sealer:
         self._thread.shutdown(wait=True)
 
     async def seal_due(self, *, force: bool = False) -> int:
-        """Seal one run of rows of every stream that is due; how much moved: segments and damaged rows."""
+        """Seal one run of rows of every due stream; how much moved, damaged rows included."""
         made = 0
         for bound in self._streams():
             if self._database.level >= DiskLevel.FULL:
@@ -159,7 +160,7 @@ class Sealer:
         ]
         return max(0.0, (min(due) - now_us) / 1e6) if due else None
 
-    # --- one run of rows ----------------------------------------------------------------------------
+    # --- one run of rows -------------------------------------------------------------------------
 
     async def _seal(self, bound: Bound) -> int:
         stream = bound.stream
@@ -208,7 +209,9 @@ class Sealer:
 
         return await self._database.read(work)
 
-    async def _cut(self, bound: Bound, opened: Sequence[Opened]) -> list[tuple[Piece, Epoch | None]]:
+    async def _cut(
+        self, bound: Bound, opened: Sequence[Opened]
+    ) -> list[tuple[Piece, Epoch | None]]:
         """Cut rows into runs of one epoch and one clock; make the epochs that are missing."""
         interval = self._epochs.interval(bound) if bound.is_sealed else None
         found = await asyncio.get_running_loop().run_in_executor(
@@ -325,7 +328,7 @@ class Sealer:
 
 
 def _waits_since_us(stream: Stream, now_us: int) -> int:
-    """Monotonic time since when the oldest row waits; a row of an earlier boot: longer than this one."""
+    """Monotonic time since when the oldest row waits; of an earlier boot: from this one's start."""
     if not stream.rows:
         return now_us
     oldest = stream.rows[0]
@@ -352,7 +355,7 @@ def _run_of(stream: Stream, most: int, record_bytes: float) -> list[JournalRow]:
 def _remember_unsynced(
     connection: sqlite3.Connection, stream: Stream, boot: bytes, base_us: int, seq: int
 ) -> None:
-    """This segment's times come from a clock nobody had set: one correction will say what they mean."""
+    """Note that these times come from a clock nobody had set: a correction will say more."""
     connection.execute(
         "INSERT INTO unsynced VALUES(?, ?, ?, ?, ?) ON CONFLICT(stream, boot, base_us)"
         " DO UPDATE SET to_seq = excluded.to_seq",

@@ -1,4 +1,4 @@
-"""Identities of messages that were committed: what makes class A exactly once (edge-storage.md §1).
+"""Identities of messages that were committed: what makes class A exactly once.
 
 On disk one row a commit holds the keyed hashes of its messages, written in the commit of their
 records; in memory 64 bits of each stand in two open-addressing tables. A B-tree over random keys
@@ -69,8 +69,8 @@ class Seen:
         self._old_from = 0
         self._young_at = 0  # wall time at which the young table began
 
-    def __contains__(self, key: bytes) -> bool:
-        number = _number(key)
+    def __contains__(self, key: object) -> bool:
+        number = _number(key) if isinstance(key, bytes) else 0
         return number in self._young or number in self._old
 
     def load(self, connection: sqlite3.Connection, now_us: int) -> None:

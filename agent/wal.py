@@ -1,20 +1,21 @@
 """Walk SQLite's write-ahead log before SQLite does: damage, or merely a torn tail?
 
 SQLite stops at the first frame whose checksum is wrong and silently drops every commit behind it
-(measured: one flipped bit, 140 of 200 committed rows gone, `integrity_check` ok). A bad frame that is
-*followed by* a good one of the same salts cannot be the tail of a power cut: it is damage. Then the
-log is written again with its checksums made right, so that only the damaged page is suspect, and
-AEAD and hashes judge what stands on it.
+(measured: one flipped bit, 140 of 200 committed rows gone, `integrity_check` ok). A bad frame
+that is *followed by* a good one of the same salts cannot be the tail of a power cut: it is
+damage. Then the log is written again with its checksums made right, so that only the damaged page
+is suspect, and AEAD and hashes judge what stands on it.
 
-Format (sqlite.org/fileformat2.html §4): header 32 = magic, version, page size, sequence, salt 1, salt 2,
-checksum; frame 24 = page number, size of the file after a commit or 0, salts, checksum; then the page.
+Format (sqlite.org/fileformat2.html §4): header 32 = magic, version, page size, sequence, salts,
+checksum; frame 24 = page number, size of the file after a commit or 0, salts, checksum; then the
+page.
 """
 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -205,7 +206,7 @@ class _Reader:
             self._order = order
             chained = [
                 b.salts == a.salts and self._follows(b, a.stored)
-                for a, b in zip(frames, frames[1:], strict=False)
+                for a, b in pairwise(frames)
             ]
             last = max((n + 1 for n, ok in enumerate(chained) if ok), default=0)
             if last or (len(frames) == 1 and frames[0].commit):
@@ -236,7 +237,7 @@ class _Reader:
         out = [head, struct.pack(">2I", *sums)]
         before = self._sums
         for number, frame in enumerate(frames):
-            taken = (frame.head, frame.data)
+            taken: tuple[bytes, bytes | memoryview] = (frame.head, frame.data)
             if number in found.bad:
                 taken = self._best(frame, before, pages) or (b"", b"")
             before = frame.stored

@@ -1,21 +1,17 @@
 """Abuse of protocol.md §Abuse that is the agent's own to stand; one test a name."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
 
-from agent.disk import DiskLevel
 from agent.ports import CoreSettings
 from agent.schema import BodyState
-from devices.driver import Promise
-from protocol.errors import ConfigError, VerifyError
+from protocol.errors import Code, ConfigError, VerifyError
 from protocol.grades import Grade
 from protocol.messages import Accepted, Answer, HeaderItem, SegmentItem, refused
-from protocol.errors import Code
-from protocol.notes import Correction, Gap
+from protocol.notes import Correction
 from protocol.times import ClockSource
-from tests.agent.kit import BAYS, DAY_US, GATE, NOW_US, SECRET, FakeClock, Hub, Site, reading, wraps
+from tests.agent.kit import BAYS, DAY_US, GATE, NOW_US, SECRET, FakeClock, Hub, Site, wraps
 
 
 def headers(hub: Hub):

@@ -263,7 +263,8 @@ async def survives(site: Site, folder: Path, numbers: set[int]) -> None:
                 await copy.drain()
             break
         except* (FatalError, UnavailableError) as caught:  # the service manager starts it again
-            assert (folder / "spool.db.malformed").exists(), caught.exceptions
+            if not (folder / "spool.db.malformed").exists():
+                raise AssertionError(caught.exceptions) from caught
     assert 100_000 + turn in copy.hub.numbers()
     accounted(copy, acknowledged)
 

@@ -149,9 +149,12 @@ async def test_full_file_raises_and_leaves_by_itself(tmp_path):
     def blob(connection):
         connection.execute("INSERT INTO content(data) VALUES(zeroblob(100000))")
 
-    with pytest.raises(UnavailableError) as caught:
+    async def fill():
         for _ in range(200):
             await database.write("keep", blob)
+
+    with pytest.raises(UnavailableError) as caught:
+        await fill()
     assert caught.value.code is Code.DISK_FULL
     assert database.level is DiskLevel.FULL
     assert not database.room.is_set()

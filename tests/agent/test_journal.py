@@ -183,9 +183,13 @@ async def test_back_pressure_is_bounded(tmp_path):
     site = Site(tmp_path)
     async with site.running():
         gate = Gate(site)
-        with pytest.raises(UnavailableError):
-            for n in range(1000):
+
+        def flood():
+            for _ in range(1000):
                 site.core.pipeline.submit(reading(*range(100)), driver="mqtt")
+
+        with pytest.raises(UnavailableError):
+            flood()
         assert site.core.main.journal.backlog <= 34_000
         waits = asyncio.ensure_future(site.core.pipeline.room(Promise.A))
         await asyncio.sleep(0)
