@@ -7,12 +7,14 @@ LANG; exit codes stand in `faults.Exit` and docs/agent-operations.md.
 import argparse
 import asyncio
 import json
+import logging
 import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
 from agent import logs
@@ -25,6 +27,8 @@ from agent.plan import DEFAULT_FILE, Plan, read_file
 from agent.version import SOFTWARE
 from protocol import ids
 from protocol.errors import DecodeError
+
+_LOG: Final = logging.getLogger(__name__)
 
 PROBLEMS_SHOWN_MAX: Final = 100
 _TOKEN_BYTES_MAX: Final = 1_000
@@ -146,8 +150,18 @@ def _run(options: argparse.Namespace, say: Messages) -> Exit:
     del say
     plan = read_file(options.config)
     logs.setup(plan.config.log.level, plan.config.log.per_minute)
+    sys.excepthook = report_bug
     asyncio.run(service.run(plan, Notifier()))
     return Exit.OK
+
+
+def report_bug(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Write what nobody caught as one log line, and end with INTERNAL: systemd starts us again."""
+    _LOG.critical("bug", exc_info=(kind, error, trace))
+    sys.stderr.flush()
+    os._exit(int(Exit.INTERNAL))
 
 
 def _check(options: argparse.Namespace, say: Messages) -> Exit:

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -228,3 +230,14 @@ def test_status_lines_in_both_languages():
         assert "\x1b" not in text
         assert "mqtt/x" in text
         assert "{" not in text
+
+
+def test_a_bug_is_one_log_line_and_an_exit_code(tmp_path):
+    code = (
+        "import sys; from agent import cli, logs; logs.setup('info', 60);"
+        "sys.excepthook = cli.report_bug; raise RuntimeError('line one\\nline two')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    (line,) = done.stderr.splitlines()
+    assert "line two" in json.loads(line)["trace"]

@@ -9,6 +9,7 @@ import aiomqtt
 import pytest
 
 from devices.simulators.broker import Broker
+from tests.agent.certificates import make_authority
 from tests.integration.processes import Service, World, command, done
 
 
@@ -263,3 +264,38 @@ async def test_a_suspended_agent_says_so_and_keeps_everything(world, broker):
     await world.admin("agent", "resume", agent_id)
     await agent.start()
     assert (await until_accepted(world, config, 5))["alarms"] == []
+
+
+async def test_tls_with_a_countys_own_authority(world, tmp_path):
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    make_authority(folder)
+    toml = world.hub_folder / "hub.toml"
+    with toml.open("a") as file:  # its last table is [listen]
+        file.write(f'certificate = "{folder}/good.pem"\nkey = "{folder}/good.pem"\n')
+    await world.hub.start()
+    config = world.config()
+    plain = config.read_text().replace("http://", "https://")
+    config.write_text(plain)
+    words = (
+        "shanmen-agent",
+        "enrol",
+        await world.token(),
+        "--owner",
+        world.owner,
+        "--config",
+        str(config),
+    )
+    code, _, err = await command(*words)
+    assert code == 7
+    assert "is not to be trusted" in err
+    assert "set hub.ca" in err
+    config.write_text(
+        plain.replace("connect_timeout", f'ca = "{folder}/ca.pem"\nconnect_timeout', 1)
+    )
+    assert "Enrolled as" in await done(*words)
+    agent = agent_of(world, config)
+    await agent.start()
+    code, out, _ = await command("shanmen-agent", "doctor", "--config", str(config))
+    assert "trusted, valid until" in out
+    assert await agent.stop() == 0
