@@ -29,17 +29,21 @@ class Sweeper:
         """
         await self._store.write("expire", _expire, now_us)
         limit_s = now_us / 1_000_000 - ORPHAN_AGE_S
-        known = await self._store.read(packs.names)
-        files = await self._store.read(lambda _: self._bodies.all_names())
         removed = 0
-        for file_name, modified_s in files:
-            name = file_name.partition(".")[0]
-            if modified_s < limit_s and name not in known:
-                removed += await self._store.write("sweep", self._remove, file_name, name, limit_s)
+        for prefix in self._bodies.prefixes():
+            for file_name in await self._store.read(self._candidates, prefix, limit_s):
+                removed += await self._store.write("sweep", self._remove, file_name, limit_s)
         return removed
 
-    def _remove(self, tx: Tx, file_name: str, name: str, limit_s: float) -> int:
+    def _candidates(self, tx: Tx, prefix: str, limit_s: float) -> list[str]:
+        """Old files of one prefix that nothing refers to as this snapshot has it."""
+        old = [name for name, modified_s in self._bodies.files(prefix) if modified_s < limit_s]
+        known = packs.names(tx, prefix) if old else set()
+        return [one for one in old if one.partition(".")[0] not in known]
+
+    def _remove(self, tx: Tx, file_name: str, limit_s: float) -> int:
         """Under the write lock: nobody can begin to refer to the pack between check and removal."""
+        name = file_name.partition(".")[0]
         modified_s = self._bodies.age_reference(file_name)
         if modified_s is None or modified_s >= limit_s or packs.is_used(tx, name):
             return 0

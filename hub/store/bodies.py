@@ -77,13 +77,18 @@ class Bodies:
             raise EOFError(name)
         return found
 
-    def all_names(self) -> list[tuple[str, float]]:
-        """(name, mtime in seconds) of every pack file, and of what was left half-written."""
-        return [
-            (path.name, path.stat().st_mtime)
-            for path in self._folder.glob("*/*")
-            if path.suffix in {".pack", _TEMPORARY}
-        ]
+    def prefixes(self) -> list[str]:
+        """The folders that packs are spread over: the first two digits of their names."""
+        return sorted(path.name for path in self._folder.iterdir() if path.is_dir())
+
+    def files(self, prefix: str) -> list[tuple[str, float]]:
+        """(file name, mtime in seconds) of one prefix's packs, and of what is half-written."""
+        with os.scandir(self._folder / prefix) as found:
+            return [
+                (one.name, one.stat().st_mtime)
+                for one in found
+                if one.name.endswith((".pack", _TEMPORARY))
+            ]
 
     def age_reference(self, file_name: str) -> float | None:
         """When one file was last written or refreshed, seconds; None if it is gone."""

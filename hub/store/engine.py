@@ -5,8 +5,8 @@ costs four hops between threads; a group of segments has a dozen statements. Her
 one function and one hop, and no cancellation can come between BEGIN and COMMIT. On PostgreSQL the
 same functions run inside `AsyncConnection.run_sync`, so nothing above changes with the engine.
 
-SQLite: exactly one connection writes *and* checkpoints (releases before 3.51.3 can lose a
-transaction when two do: the WAL-reset bug); readers are opened `query_only` and closed first.
+SQLite: exactly one connection writes *and* checkpoints (Debian's 3.40.1 can lose a transaction
+when two do: the WAL-reset bug); readers are opened `query_only` and closed first.
 """
 
 import asyncio
@@ -102,17 +102,19 @@ class Store:
 
     def read_committed(self, fn: Callable[[Tx], T]) -> T:
         """What is committed, seen from the writer's thread: no other write comes between."""
-        tx = self._open_writer()
-        with tx.begin():
-            return fn(tx)
+        with _translated("read"):
+            tx = self._open_writer()
+            with tx.begin():
+                return fn(tx)
 
     def read_now(self, fn: Callable[[Tx], T]) -> T:
         """A snapshot on this thread's own reading connection (opened on first use)."""
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._open_reader()
-        with connection.begin():
-            return fn(connection)
+        with _translated("read"):
+            connection = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._open_reader()
+            with connection.begin():
+                return fn(connection)
 
     async def close(self) -> None:
         """Close readers, then the writer (which folds the WAL into the file)."""
@@ -130,18 +132,15 @@ class Store:
 
     @contextmanager
     def _transaction(self, name: str) -> Iterator[Tx]:
-        try:
-            tx = self._open_writer()
-            with tx.begin():
-                yield tx
-                point(f"{name}.before")
-        except DBAPIError as error:
-            self._forget()
-            if isinstance(error.orig, sqlite3.OperationalError):
-                full = error.orig.sqlite_errorcode == sqlite3.SQLITE_FULL
-                code = Code.DISK_FULL if full else Code.STORAGE_UNKNOWN
-                raise UnavailableError(code, field=name, value=str(error.orig)) from error
-            raise
+        with _translated(name):
+            try:
+                tx = self._open_writer()
+                with tx.begin():
+                    yield tx
+                    point(f"{name}.before")
+            except (DBAPIError, sqlite3.Error):
+                self._forget()
+                raise
         point(f"{name}.after")
 
     def _forget(self) -> None:
@@ -180,6 +179,20 @@ class Store:
             "cache_size=-16000",
             *limit,
         )
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    """What the engine cannot do now, as UnavailableError; a row's own error stays as it is."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(cause, sqlite3.OperationalError):
+            raise
+        full = cause.sqlite_errorcode == sqlite3.SQLITE_FULL
+        code = Code.DISK_FULL if full else Code.STORAGE_UNKNOWN
+        raise UnavailableError(code, field=name, value=str(cause)) from error
 
 
 def _engine(path: Path, begin: str, pragmas: tuple[str, ...]) -> Engine:

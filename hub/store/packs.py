@@ -34,9 +34,13 @@ def use(tx: Tx, row: PackRow) -> int:
     return int(_ADD.rows(tx, msgspec.structs.asdict(row))[0][0])
 
 
-def names(tx: Tx) -> set[str]:
-    """The names of all packs that a segment refers to."""
-    query = select(pack.c.name).where(exists().where(segment.c.pack == pack.c.n))
+def names(tx: Tx, prefix: str = "") -> set[str]:
+    """The names (of one prefix) of packs that a segment refers to."""
+    query = select(pack.c.name).where(
+        pack.c.name >= prefix,
+        pack.c.name < prefix + "g",  # above every hex digit
+        exists().where(segment.c.pack == pack.c.n),
+    )
     return {row.name for row in tx.execute(query)}
 
 
