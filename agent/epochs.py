@@ -214,6 +214,20 @@ class Epochs:
 
         await self._database.write("owner", work)
 
+    async def has_unwrapped(self) -> bool:
+        """Whether keys wait for an owner's wrap, or bodies for being let go."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            row = connection.execute(
+                "SELECT EXISTS(SELECT 1 FROM epoch_key WHERE wrap_sent = 0)"
+                " OR EXISTS(SELECT 1 FROM body WHERE state = ?)"
+                " OR EXISTS(SELECT 1 FROM outbox WHERE state = ?)",
+                (int(BodyState.HELD), int(OutboxState.HELD)),
+            ).fetchone()
+            return bool(row[0])
+
+        return await self._database.read(work)
+
     def _open(self, bound: Bound) -> Epoch | None:
         for epoch in reversed(self._live.get(bound.id, [])):
             if epoch.is_open:

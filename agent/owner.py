@@ -44,6 +44,7 @@ class OwnerWatch:
     async def run(self) -> None:
         """Ask until there is an owner to wrap to."""
         if self._core.identity.owner_confirmed:
+            await self._finish()
             return
         self._health.raise_alarm("owner-unconfirmed")
         wait_s = FIRST_WAIT_S
@@ -53,6 +54,13 @@ class OwnerWatch:
                 return
             await asyncio.sleep(wait_s)
             wait_s = min(LONGEST_WAIT_S, wait_s * 2)
+
+    async def _finish(self) -> None:
+        """The principal was kept, and the process ended before the wraps were: make them now."""
+        for lane in (self._core.main, self._core.vault):
+            if lane is not None and await lane.epochs.has_unwrapped():
+                await self._core.confirm_owner(self._core.identity)
+                return
 
     async def _ask(self) -> bool:
         try:
