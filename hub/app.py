@@ -22,6 +22,7 @@ from typing import Final
 from aiohttp import web
 
 from hub import console, notify, tls
+from hub.api.body import pace_of
 from hub.api.door import Door
 from hub.api.http import answer
 from hub.api.middleware import Gate
@@ -91,6 +92,8 @@ class App:
             notify.notify("READY=1", f"STATUS=serving on port {port}")
             self.ready.set_result(port)
             await self._until_stopped(core, parts, running)
+            if not self._stop.is_set():
+                raise Fault(Exit.INTERNAL, "ingest-ended")
 
     async def _until_stopped(
         self, core: Opened, parts: Parts, running: "asyncio.Task[None]"
@@ -208,7 +211,7 @@ def _parts(core: Opened, ingest: Ingest, language: Language) -> Parts:
 def _door(parts: Parts) -> Door:
     limits = parts.config.limits
     return Door(
-        functools.partial(answer, Gate(parts)),
+        functools.partial(answer, Gate(parts), pace_of(parts.config)),
         total=limits.connections,
         per_address=limits.connections_per_address,
         keepalive_timeout=limits.idle_seconds,

@@ -26,7 +26,7 @@ from hub.folder import BadConfig, read_config
 from hub.maintenance import Restored
 from hub.messages import Language, language_of, text
 from hub.store.audit import Actor
-from protocol.errors import ShanmenError
+from protocol.errors import FatalError, ShanmenError, UnavailableError
 
 _LOCK_WAIT_S: Final = 10.0
 
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(fault, language)
     except ShanmenError as error:
         print(_explained(error, language), file=sys.stderr)
-        return Exit.REFUSED
+        # What is not a refusal is the store's: full, damaged, or of unknown state.
+        return Exit.DISK if isinstance(error, UnavailableError | FatalError) else Exit.REFUSED
     except KeyboardInterrupt:
         return 130
 

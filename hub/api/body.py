@@ -8,6 +8,7 @@ import asyncio
 from dataclasses import dataclass
 
 from hub.api.exchange import Incoming
+from hub.config import HubConfig
 from protocol.errors import Code, DecodeError, TooLargeError, UnavailableError
 
 
@@ -18,6 +19,16 @@ class Pace:
     floor: int  #: bytes per second
     grace_s: float  #: head start before the floor is judged
     silence_s: float  #: longest wait for the next bytes
+
+
+def pace_of(config: HubConfig) -> Pace:
+    """Return the pace that the settings ask for."""
+    limits = config.limits
+    return Pace(
+        floor=limits.body_floor,
+        grace_s=limits.body_grace_seconds,
+        silence_s=limits.item_seconds,
+    )
 
 
 def declared_length(incoming: Incoming, maximum: int) -> int:

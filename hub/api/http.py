@@ -3,6 +3,7 @@
 aiohttp's low-level server is used, because routes, limits and errors are ours: one table, one way.
 """
 
+import asyncio
 import ipaddress
 from collections.abc import AsyncIterator
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from hub.api.body import Pace
 from hub.api.exchange import Reply
 from hub.api.middleware import Gate
 
@@ -49,36 +51,39 @@ def _is_loopback(address: str) -> bool:
     return bool((mapped or found).is_loopback)
 
 
-async def answer(gate: Gate, request: web.BaseRequest) -> web.StreamResponse:
-    """Let one request through the gate and write its reply."""
+async def answer(gate: Gate, pace: Pace, request: web.BaseRequest) -> web.StreamResponse:
+    """Let one request through the gate and write its reply; a reader slower than `pace` is left."""
     reply = await gate.serve(HttpIncoming(request))
-    if reply.stream is not None:
-        return await _stream(request, reply)
-    response = web.Response(status=reply.status, body=reply.body)
-    _head(response, reply)
-    if not request.content.is_eof():
-        response.force_close()  # what is left of a refused body is nobody's next request
-    return response
-
-
-async def _stream(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
-    assert reply.stream is not None
-    response = web.StreamResponse(status=reply.status)
-    _head(response, reply)
-    try:
-        await response.prepare(request)
-        await response.write(reply.body)
-        async for piece in reply.stream:
-            await response.write(piece)
-        await response.write_eof()
-    except ConnectionResetError:
-        pass  # whoever polled is gone, and needs no answer
-    finally:
-        await reply.stream.aclose()
-    return response
-
-
-def _head(response: web.StreamResponse, reply: Reply) -> None:
+    if reply.stream is None:
+        response: web.StreamResponse = web.Response(status=reply.status, body=reply.body)
+    else:
+        response = web.StreamResponse(status=reply.status)
     response.headers.update(reply.headers)
     response.headers["Content-Type"] = reply.media
     response.headers["Server"] = "shanmen-hub"
+    if not request.content.is_eof():
+        response.force_close()  # what is left of a refused body is nobody's next request
+    try:
+        async with asyncio.timeout(pace.silence_s + len(reply.body) / pace.floor):
+            await response.prepare(request)
+            if reply.stream is None:
+                await response.write_eof()
+        if reply.stream is not None:
+            await _stream(response, reply, pace)
+    except TimeoutError:
+        response.force_close()
+        if request.transport is not None:
+            request.transport.abort()
+    finally:
+        if reply.stream is not None:
+            await reply.stream.aclose()
+    return response
+
+
+async def _stream(response: web.StreamResponse, reply: Reply, pace: Pace) -> None:
+    assert reply.stream is not None
+    await response.write(reply.body)
+    async for piece in reply.stream:
+        async with asyncio.timeout(pace.silence_s + len(piece) / pace.floor):
+            await response.write(piece)
+    await response.write_eof()

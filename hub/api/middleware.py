@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from hub.api import refusal
-from hub.api.body import Pace, declared_length, read_body
+from hub.api.body import declared_length, pace_of, read_body
 from hub.api.credentials import Checked, Credentials
 from hub.api.errors import LaterError, error_reply
 from hub.api.exchange import MSGPACK, Call, Incoming, Reply
@@ -42,12 +42,7 @@ class Gate:
         self._parts = parts
         self._router = Router(routes)
         self._credentials = Credentials(parts)
-        limits = parts.config.limits
-        self._pace = Pace(
-            floor=limits.body_floor,
-            grace_s=limits.body_grace_seconds,
-            silence_s=limits.item_seconds,
-        )
+        self._pace = pace_of(parts.config)
 
     async def serve(self, incoming: Incoming) -> Reply:
         """Answer a request, whatever it is; cancellation passes through."""

@@ -308,3 +308,65 @@ async def test_memory_for_bodies_is_bounded(tmp_path: Path) -> None:
 async def test_loopback_settings_stay_loopback(tmp_path: Path) -> None:
     async with serving(tmp_path, listen=ListenSection(port=0)) as shell:
         assert shell.url.startswith("http://127.0.0.1:")
+
+
+async def test_slow_reader_is_left(tmp_path: Path) -> None:
+    """Who asks for much and takes nothing loses the connection, not the hub its memory."""
+    import random
+    import socket
+
+    from tests.hub import kit
+
+    async with serving(tmp_path, body_floor=100_000_000, item_seconds=0.3) as shell:
+        await shell.site()
+        gateway = Gateway(shell)
+        await gateway.join()
+        bays, chance, count = gateway.resource(), random.Random(1), 60_000
+        columns = kit.Columns(
+            count=count,
+            event_time=list(range(kit.T0, kit.T0 + count)),
+            gateway_time=[kit.T0] * count,
+            device_time=[None] * count,
+            device=["b"] * count,
+            quality=[0] * count,
+            fields={"state": [chance.getrandbits(62) for _ in range(count)]},
+        )
+        small = bays.sealed()
+        large = kit.seal(
+            columns,
+            layout=kit.LAYOUT,
+            signer=gateway.signing,
+            **{
+                name: getattr(small.header, name)
+                for name in (
+                    "agent",
+                    "resource",
+                    "stream",
+                    "seq",
+                    "prev",
+                    "entry",
+                    "epoch",
+                    "clock",
+                )
+            },
+            grade=bays.grade,
+            rows=((bays.run, 0, count - 1),),
+        )
+        await gateway.exchange(bays.registration, kit.item(large))
+        token = await shell.read_token()
+        line = f"GET /v1/segments/{large.id.hex()} HTTP/1.1\r\nHost: h\r\n"
+        line += f"Authorization: Bearer {token}\r\n\r\n"
+        port = int(shell.url.rpartition(":")[2])
+        with socket.socket() as greedy:
+            greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            greedy.connect(("127.0.0.1", port))
+            greedy.sendall(line.encode() * 30)
+            async with asyncio.timeout(20):
+                while await _open_connections(shell) > 1:  # the asking one itself
+                    await asyncio.sleep(0.05)
+
+
+async def _open_connections(shell: Shell) -> int:
+    metrics = (await shell.call("GET", "/metrics")).body.decode()
+    found = next(one for one in metrics.splitlines() if one.startswith("shanmen_connections "))
+    return int(float(found.split()[1]))
