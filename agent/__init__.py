@@ -11,17 +11,27 @@ nothing leaves the spool but on a verified receipt.
 The core, in the order in which data meets it:
 
     ports        what the core is given: identity, clock, settings
-    pipeline     the one door for readings; groups: what one commit will write
+    pipeline     the one door for readings; groups: what one commit will write; seen: class A once
     journal      commit groups; register: first record makes entry and stream (天生注册)
     epochs       epoch keys by event time (周期密钥); building, sealer: rows to segments (原生加密)
-    spool        what waits for a receipt; receipts, forks: what an answer changes
+    spool        what waits for a receipt; receipts, answers, forks: what an answer changes
     quarantine   what was refused at the door, with its reason
     vault        key-protected data (重点保护级), which never leaves
     keeping      the house: evict, forget keys, fold receipts, correction notes
     database     one file, one connection, one thread; disk: how full it is
-    schema, segments, memory, runs, rest, points: the words of that file
-    wal, salvage, recovery: from a damaged file back to a running agent
-    core         all of it put together for `service`
+    schema, segments, memory, resources, runs, rest, points: the words of that file
+    wal, salvage, recovery, adoption, mending: from a damaged file back to a running agent
+    lane, core   one file with all that works on it; all of it put together
 
-Around it stands the shell: configuration, keyring, clock, supervisor, uplink, inbox, commands.
+The shell around it:
+
+    cli          the commands; enrol, doctor, probe, status, snapshot, vault_export: what they do
+    service      `run`: the only place where core and shell are put together
+    config, settings, walk, units, plan: agent.toml, all of its problems at once
+    keyring, identity, files: keys and small files, durable; owner: the pin
+    supervisor, context: runs the drivers and lends them what they need
+    uplink, hub_client, hub_time, hub_faults, tls: the conversation with the hub
+    inbox, effects: what the hub may ask, and what it moves
+    clock, health, watch, notify, logs: time, state, progress, systemd, journald
+    messages, faults, version: words for people, with the remedy
 """

@@ -12,4 +12,18 @@ files) < use cases (`ingest`, `ledger`, `reading`, `enrol`, `sweeper`, `maintena
 Words: a *group* is what arrived while the group before it was committing; its bodies become one
 *pack*, its rows one transaction, its batches one *leaf* each; one *checkpoint* then answers all.
 A *generation* is one life of the ledger: a restore from a backup begins the next.
+
+The files, in the order in which a request meets them:
+
+    app, opening, cli      put together: the server; the data; the commands
+    config, folder, making hub.toml, the data folder, `init`
+    api/                   HTTP in and out; pool: its memory, attempts: its patience; bells: polls
+    enrol, admin, commands, arguments, console: tokens, sites, agents, and the operator's way in
+    ingest, verify, judge, judged, accept, answers: one group from bytes to answers
+    registry, record       registration entries; one signed object, one leaf
+    ledger, last_checkpoint  the tree, its proofs, and the checkpoint outside the database
+    reading                what owners and the catalog may fetch
+    sweeper, maintenance, restoring: orphans, backup, the next generation
+    keys, tls, logs, metrics, notify, messages, faults, version: around all of it
+    owner/                 the owner's tool `shanmen`: uses nothing of the rest
 """

@@ -12,8 +12,9 @@ Words first, then the path that data takes, then what travels beside it:
 | `grades` | table 7-2 and the secrecy classes (数据分级, T/ADEDS 02-2023 §7.1) |
 | `schema`, `packs`, `checks` | domain packs (领域数据字典) and the check of columns |
 | `records` | observations, row by row and as columns |
-| `columns` | columns to bytes and back |
-| `segment`, `chain` | seal, open, verify a run of records; next, duplicate, gap, fork |
+| `columns`, `planes`, `frame`, `padding` | columns to bytes and back: integers, zstd, Padmé |
+| `segment`, `header`, `part` | seal, open, verify a run of records |
+| `chain`, `evidence` | next, duplicate, gap, fork; the headers that prove a fork |
 | `wire` | strict msgpack |
 | `suites`, `suite_nacl` | crypto suites behind one interface; suite 1 |
 | `envelope` | every signed object but segments |
@@ -21,7 +22,8 @@ Words first, then the path that data takes, then what travels beside it:
 | `principal`, `token`, `enrolment` | who speaks, and how a gateway is let in |
 | `registration` | the registration entry (天生注册, §6.2) |
 | `notes`, `inbox` | declared loss, clock corrections; what the hub tells an agent |
-| `merkle`, `tiles`, `checkpoint`, `leaf`, `receipt` | the ledger (存证账本) and its proofs (回执) |
+| `merkle`, `tiles`, `checkpoint`, `leaf` | the ledger (存证账本) |
+| `receipt`, `generation` | its proofs (回执); what a restored ledger says of the one before |
 | `messages`, `sync` | a batch and its answer; one conversation as a state machine, both roles |
 | `signatures` | request signatures (RFC 9421 profile) |
 

@@ -84,3 +84,11 @@ def test_no_machine_path_and_no_registry_is_committed() -> None:
         if not name.endswith((".png", ".bin")) and paths.search((ROOT / name).read_text("utf-8", "replace"))
     ]
     assert not found
+
+
+@pytest.mark.parametrize("package", ["protocol", "agent", "hub"])
+def test_the_map_of_a_package_names_its_files(package: str) -> None:
+    text = (ROOT / package / "__init__.py").read_text("utf-8")
+    files = [p.stem for p in (ROOT / package).glob("*.py") if p.stem != "__init__"]
+    missing = [name for name in files if not re.search(rf"\b{name}\b", text)]
+    assert not missing
