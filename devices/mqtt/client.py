@@ -105,6 +105,7 @@ class _Client(aiomqtt.Client):
         self.wake = asyncio.Event()
         self.unacknowledged: deque[Delivery] = deque()
         self.session_present = False
+        self.ended = False
         self.paused = False
         self.pauses = 0
         self.received_most = 0
@@ -159,16 +160,35 @@ class _Client(aiomqtt.Client):
 
     def messages_possible(self) -> bool:
         """Whether the connection still stands."""
-        return not self._disconnected.done()
+        return not self.ended
 
-    def watch(self) -> None:
-        """After connecting: wake the reader when the connection is lost."""
-        self._disconnected.add_done_callback(self._ended)
+    def _on_disconnect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        self._end()
 
-    def _ended(self, ended: "asyncio.Future[None]") -> None:
-        if not ended.cancelled():
-            ended.exception()  # looked at: nobody else may ever do so
+    def _end(self) -> None:
+        """The connection is over: whoever waits for a message must learn it.
+
+        aiomqtt forgets a disconnection that comes together with CONNACK, so it is not asked.
+        """
+        self.ended = True
         self.wake.set()
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            self._disconnected.exception()  # looked at: nobody else may ever do so
+
+    def leave(self) -> None:
+        """Before aiomqtt's own leave: a dead connection has nothing to say goodbye to."""
+        if self.ended:
+            self._client._sock_close()  # noqa: SLF001 — paho has no other way without a DISCONNECT
+            if not self._disconnected.done():
+                self._disconnected.set_result(None)
 
     @property
     def half_full(self) -> bool:
@@ -223,6 +243,7 @@ class _Client(aiomqtt.Client):
     def _lost(self, error: Exception) -> None:
         if not self._disconnected.done():
             self._disconnected.set_exception(error)
+        self._end()
 
     def _pause(self) -> None:
         if not self.paused and self._reader is not None:
@@ -240,9 +261,10 @@ class _Client(aiomqtt.Client):
     async def _misc_loop(self) -> None:
         while True:
             if self.paused:
-                self._client._ping_t = 0.0  # noqa: SLF001 — an unread PINGRESP is not a dead broker
+                # An unread PINGRESP is not a dead broker.
                 self._client._last_bytes_received = time.monotonic()  # noqa: SLF001
             if self._client.loop_misc() != paho.MQTT_ERR_SUCCESS:
+                self._end()
                 return
             await asyncio.sleep(1)
 
@@ -269,7 +291,6 @@ class Connection:
                 context = await asyncio.to_thread(self._settings.tls)
             self._client = _Client(self._settings, context)
             await self._client.__aenter__()
-            self._client.watch()
         except aiomqtt.MqttError as error:
             raise _translated(error, self._settings) from error
         except (OSError, ValueError) as error:
@@ -284,6 +305,7 @@ class Connection:
         if self._subscribing is not None:
             self._subscribing.cancel()
             await asyncio.gather(self._subscribing, return_exceptions=True)
+        client.leave()
         try:
             await client.__aexit__(None, None, None)
         except (aiomqtt.MqttError, OSError):

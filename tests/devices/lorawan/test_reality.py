@@ -96,6 +96,17 @@ def test_R43_keep_alive_is_no_change_of_state():
     assert Quality.GAP_BEFORE & changed[0].quality
 
 
+def test_R43_late_keep_alive_does_not_contradict_what_is_newer():
+    site = Site()
+    site.up("01")
+    late = site.f_cnt + 1
+    old_time = show_time(site.bench.now_us + 60_000_000)
+    site.up("01", fCnt=late + 1, after_s=120)
+    site.f_cnt = late
+    site.up("00", after_s=60, fCnt=late + 2)
+    assert site.rows(site.up("01ff", port=2, after_s=5, fCnt=late, time=old_time)) == []
+
+
 def test_R43_keep_alive_is_recorded_where_configured():
     site = Site(policy='heartbeat = "record"')
     site.up("01")

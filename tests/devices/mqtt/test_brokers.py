@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import sys
 from contextlib import aclosing
 from pathlib import Path
@@ -68,6 +69,14 @@ async def subscribe_once(driver) -> None:
     driver._context.health.changed = bench_changed
 
 
+def waiting(client) -> int:
+    """The first byte that waits in the socket; -1 if there is none."""
+    try:
+        return client._client.socket().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)[0]
+    except BlockingIOError:
+        return -1
+
+
 async def _first(driver):
     async with aclosing(driver.run()) as readings:
         return await anext(readings)
@@ -122,6 +131,20 @@ async def test_committed_and_not_acknowledged_is_recognised_by_its_id(make_broke
         await bench.pump(make(broker, bench), 1)
     assert ids(bench.committed) == ["m0"]
     assert bench.repeats == 1
+
+
+async def test_a_later_acknowledgement_does_not_answer_for_earlier_messages(make_broker):
+    broker = await make_broker()
+    bench = Bench()
+    driver = make(broker, bench)
+    await subscribe_once(driver)
+    await broker.publish(*(message(f"m{i}") for i in range(3)))
+    async with asyncio.timeout(WAIT_S), aclosing(driver.run()) as readings:
+        taken = [await anext(readings) for _ in range(3)]
+        taken[2].ack()  # the crash comes before the others
+    async with asyncio.timeout(WAIT_S):
+        again = await bench.pump(make(broker, bench), 3)
+    assert sorted(ids(again)) == ["m0", "m1", "m2"]
 
 
 async def test_class_b_repeat_is_marked_and_counted(make_broker):
@@ -370,6 +393,9 @@ async def test_mqtt5_receive_maximum_holds_the_broker_back(make_broker):
             client = reading.ack.args[0].client
             held.append(reading)
             if len(held) == 8:
+                # It was told: at most its SUBACK waits in the socket. (mosquitto 2.0.11 forgets
+                # the number after the first PUBACK; pausing the socket does not.)
+                assert names or waiting(client) not in range(0x30, 0x40)
                 for one in held:
                     bench.commit(one)
                     names += ids([one])

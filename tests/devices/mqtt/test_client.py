@@ -1,0 +1,177 @@
+"""The wrapped client against a broker of a few lines that does what real ones rarely do."""
+
+import asyncio
+import ssl
+from contextlib import asynccontextmanager
+
+import pytest
+
+from devices.driver import DriverError
+from devices.mqtt.client import Connection, Settings
+
+WAIT_S = 20
+CONNACK = b"\x20\x02\x01\x00"
+
+
+def publish(number: int, *, dup: bool = False) -> bytes:
+    body = b"\x00\x01t" + number.to_bytes(2, "big") + b"%d" % number
+    return bytes([0x32 | dup << 3, len(body)]) + body
+
+
+@asynccontextmanager
+async def scripted(script, certificates=None):
+    """A server that runs `script(reader, writer)` for each connection; gives its port."""
+    done: list[asyncio.Task] = []
+
+    async def serve(reader, writer):
+        done.append(asyncio.current_task())
+        try:
+            await script(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    context = None
+    if certificates:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificates.cert, certificates.key)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in done:
+            task.cancel()
+        await asyncio.gather(*done, return_exceptions=True)
+
+
+async def packet(reader) -> tuple[int, bytes]:
+    head = await reader.readexactly(2)
+    return head[0], await reader.readexactly(head[1])
+
+
+def settings(port: int, certificates=None, **more) -> Settings:
+    tls = None
+    if certificates:
+        tls = lambda: ssl.create_default_context(cafile=str(certificates.ca))  # noqa: E731
+    return Settings(host="127.0.0.1", port=port, client_id="gw", tls=tls, timeout_s=5, **more)
+
+
+async def take(connection, count: int) -> list[str]:
+    """Receive and acknowledge one after the other."""
+    found = []
+    async for delivery in connection.deliveries(60):
+        found.append(delivery.message.payload.decode())
+        connection.acknowledge(delivery)
+        if len(found) == count:
+            return found
+    return found
+
+
+async def _record(connection, found):
+    async for delivery in connection.deliveries(60):
+        found.append(delivery)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_a_burst_in_one_write_is_taken_piece_by_piece(secure, certificates):
+    """With TLS the rest of a burst is decrypted already: no readiness of the socket tells of it."""
+    acked = []
+
+    async def script(reader, writer):
+        await packet(reader)
+        writer.write(CONNACK)
+        writer.write(b"".join(publish(n) for n in range(1, 51)))
+        await writer.drain()
+        while len(acked) < 50:
+            kind, body = await packet(reader)
+            if kind == 0x40:
+                acked.append(int.from_bytes(body, "big"))
+        await asyncio.sleep(3600)
+
+    used = certificates if secure else None
+    async with scripted(script, used) as port, asyncio.timeout(WAIT_S):
+        async with Connection(settings(port, used, in_flight=3)) as connection:
+            assert await take(connection, 50) == [str(n) for n in range(1, 51)]
+            assert connection.client.received_most <= 3
+            while len(acked) < 50:
+                await asyncio.sleep(0)
+    assert acked == list(range(1, 51))
+
+
+async def test_a_broker_that_never_answers_is_left_after_the_timeout():
+    async def script(reader, writer):
+        await asyncio.sleep(3600)
+
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+        quick = settings(port)
+        quick = Settings(host=quick.host, port=port, client_id="gw", timeout_s=0.3)
+        with pytest.raises(DriverError) as caught:
+            async with Connection(quick):
+                pass
+    assert caught.value.retry
+
+
+async def test_a_connection_that_ends_gives_out_what_has_arrived_and_then_says_so():
+    async def script(reader, writer):
+        await packet(reader)
+        writer.write(CONNACK + publish(1) + publish(2, dup=True))
+        await writer.drain()
+
+    found = []
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+        async with Connection(settings(port)) as connection:
+            with pytest.raises(DriverError):
+                await _record(connection, found)
+            connection.acknowledge(found[0])  # too late: must not harm anything
+    assert [one.message.dup for one in found] == [False, True]
+
+
+async def test_a_broker_that_sends_rubbish_ends_the_connection():
+    async def script(reader, writer):
+        await packet(reader)
+        writer.write(CONNACK + b"\xf0\xff\xff\xff\xff\xff")
+        await writer.drain()
+        await asyncio.sleep(3600)
+
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+        async with Connection(settings(port)) as connection:
+            with pytest.raises(DriverError):
+                await take(connection, 1)
+
+
+async def test_a_refused_subscription_is_told_by_its_topic():
+    async def script(reader, writer):
+        await packet(reader)
+        writer.write(CONNACK)
+        _, body = await packet(reader)
+        writer.write(b"\x90\x03" + body[:2] + b"\x80")
+        await asyncio.sleep(3600)
+
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+        async with Connection(settings(port)) as connection:
+            connection.subscribe([("secret/#", 1)])
+            with pytest.raises(DriverError) as caught:
+                await take(connection, 1)
+    assert caught.value.field == "topic"
+    assert "secret/#" in caught.value.value
+
+
+async def test_a_topic_that_is_not_text_is_received_and_can_be_rejected():
+    async def script(reader, writer):
+        await packet(reader)
+        writer.write(CONNACK + b"\x32\x07\x00\x02\xff\xfe\x00\x01x")
+        await asyncio.sleep(3600)
+
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+        async with Connection(settings(port)) as connection:
+            async for delivery in connection.deliveries(60):
+                assert delivery.message.topic == "\ufffd"
+                break
+
+
+def test_settings_do_not_show_their_secret():
+    assert "hunter2" not in repr(
+        Settings(host="h", port=1, client_id="c", username="u", password="hunter2")
+    )
