@@ -2,7 +2,10 @@
 
     config.py   [[mqtt]] and [[device]] tables as structs
     topics.py   topic filters: which device a topic belongs to
+    source.py   a [[device]] entry checked and compiled
+    plan.py     a connection and everything on it, before any library is imported
     decoder.py  pure: a JSON message of one device -> a reading
+    settings.py what a connection needs
     client.py   the one place that wraps aiomqtt and paho
     driver.py   the shell: connect, receive, dispatch, acknowledge
 

@@ -16,7 +16,6 @@ Facts that this file stands on (tests/devices/mqtt/test_brokers.py tries each ag
 
 import asyncio
 import math
-import socket
 import ssl
 import threading
 import time
@@ -29,40 +28,18 @@ from typing import Any, Final, Self
 import aiomqtt
 import paho.mqtt.client as paho
 from aiomqtt.exceptions import MqttConnectError
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from devices.driver import DriverError
 from devices.mqtt.decoder import Message
+from devices.mqtt.settings import Settings, connect_properties, handshake
 from protocol.errors import Code
 
 #: CONNACK codes that say "not you": 3.1.1 (4, 5) and MQTT 5 (0x84-0x8A, 0x8C).
 _REFUSED: Final = frozenset({4, 5, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 #: A refused login is tried again this slowly: brokers lock accounts.
 REFUSED_AFTER_S: Final = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a connection needs, after all checks."""
-
-    host: str
-    port: int
-    client_id: str
-    username: str | None = None
-    password: str | None = None
-    version: str = "3.1.1"  # or "5"
-    tls: Callable[[], ssl.SSLContext] | None = None  # reads files: called in a thread
-    keepalive_s: int = 60
-    timeout_s: float = 10.0
-    in_flight: int = 100
-    session_expiry_s: int = 604_800
-    packet_max: int = 262_144
-    persistent: bool = True  # False: a visit that leaves no session behind
-
-    def __repr__(self) -> str:
-        return f"Settings({self.client_id} at {self.host}:{self.port}, login •••)"
 
 
 @dataclass(slots=True)
@@ -90,7 +67,7 @@ class _Client(aiomqtt.Client):
             clean_start=not settings.persistent if five else paho.MQTT_CLEAN_START_FIRST_ONLY,
             timeout=settings.timeout_s,
             keepalive=settings.keepalive_s,
-            properties=_connect_properties(settings) if five else None,
+            properties=connect_properties(settings) if five else None,
             tls_context=context,
         )
         self._client.manual_ack_set(True)  # before connecting: see above
@@ -98,7 +75,7 @@ class _Client(aiomqtt.Client):
         self._client.connect_timeout = settings.timeout_s
         if context is not None:
             # paho leaves the socket open when the handshake fails.
-            self._client._ssl_wrap_socket = partial(_handshake, context, settings)  # type: ignore[method-assign]  # noqa: SLF001
+            self._client._ssl_wrap_socket = partial(handshake, context, settings)  # type: ignore[method-assign]  # noqa: SLF001
         self._loop_thread = threading.get_ident()
         self.limit = settings.in_flight
         self.arrived: deque[Delivery] = deque()
@@ -374,26 +351,6 @@ class Connection:
         """Send the PUBACK of a message that is durable; nothing after the connection is lost."""
         if self.client.messages_possible():
             self.client.acknowledge(delivery)
-
-
-def _handshake(context: ssl.SSLContext, settings: Settings, tcp: socket.socket) -> ssl.SSLSocket:
-    """Do the TLS handshake; the certificate and its name are verified by the context."""
-    wrapped = context.wrap_socket(tcp, server_hostname=settings.host, do_handshake_on_connect=False)
-    try:
-        wrapped.settimeout(settings.timeout_s)
-        wrapped.do_handshake()
-    except OSError:
-        wrapped.close()
-        raise
-    return wrapped
-
-
-def _connect_properties(settings: Settings) -> Properties:
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's
-    properties.ReceiveMaximum = settings.in_flight
-    properties.SessionExpiryInterval = settings.session_expiry_s if settings.persistent else 0
-    properties.MaximumPacketSize = settings.packet_max
-    return properties
 
 
 def _translated(error: Exception, settings: Settings) -> DriverError:

@@ -25,9 +25,10 @@ from devices.driver import (
     weakest,
 )
 from devices.lorawan.decoder import LorawanDecoder
-from devices.mqtt.client import Connection, Delivery, Settings
+from devices.mqtt.client import Connection, Delivery
 from devices.mqtt.decoder import JsonDecoder, Message
 from devices.mqtt.plan import MqttConfig
+from devices.mqtt.settings import Settings
 from devices.mqtt.source import JsonSource
 from devices.mqtt.topics import matches
 from devices.tables import span_us

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from devices.driver import DriverError
-from devices.mqtt.client import Connection, Settings
+from devices.mqtt.client import Connection
+from devices.mqtt.settings import Settings
 
 WAIT_S = 20
 CONNACK = b"\x20\x02\x01\x00"
