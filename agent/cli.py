@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -151,6 +152,8 @@ def _run(options: argparse.Namespace, say: Messages) -> Exit:
     plan = read_file(options.config)
     logs.setup(plan.config.log.level, plan.config.log.per_minute)
     sys.excepthook = report_bug
+    # Keys and unsealed records are in memory; they must not come to lie in a dump.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     asyncio.run(service.run(plan, Notifier()))
     return Exit.OK
 

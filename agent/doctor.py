@@ -28,6 +28,7 @@ from agent.messages import Messages
 from agent.plan import Plan
 from agent.probe import probe_devices
 from agent.status import alarm_text, ask
+from agent.units import Size
 from protocol import ids
 from protocol.enrolment import Enrolled
 from protocol.errors import ShanmenError
@@ -116,7 +117,8 @@ class Doctor:
         except OSError as error:
             return Finding("fail", "disk", "", fault=_unwritable(self._folder, error))
         budget = self._plan.config.storage.budget
-        fields: dict[str, object] = {"free": free, "folder": folder, "budget": budget}
+        shown = Size(free - free % (1 << 20))
+        fields: dict[str, object] = {"free": shown, "folder": folder, "budget": budget}
         enough = free >= int(budget) - used
         return Finding(
             "ok" if enough else "warn", "disk", "disk" if enough else "disk-small", fields

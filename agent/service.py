@@ -45,6 +45,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 #: The whole stop; systemd kills after 10 s, and a hung disk must not make it wait.
 STOP_S: Final = 9.0
+_REPAIR_US: Final = 600_000_000
 _COMMIT_S: Final = 4.0
 _DISCONNECT_S: Final = 1.5
 _CHECKPOINT_S: Final = 3.0
@@ -88,6 +89,8 @@ async def run(plan: Plan, notifier: Notifier, *, clock: Clock | None = None) -> 
     lock = FolderLock(folder)
     _make_folder(folder)
     lock.take()
+    # Repairing a damaged spool may take longer than systemd waits for a start.
+    notifier.send(STATUS="starting", EXTEND_TIMEOUT_USEC=_REPAIR_US)
     try:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
