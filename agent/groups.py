@@ -86,16 +86,18 @@ def prepare(
     prepared = Prepared()
     fresh: set[bytes] = set()
     gathered: dict[str, _Gathered] = {}
+    keys = prepared.keys
     for pending in group:
-        reading = pending.reading
-        if pending.key is not None:
-            if pending.key in fresh or pending.key in known:
+        reading, key = pending.reading, pending.key
+        if key is not None:
+            if key in fresh or key in known:
                 _count_duplicates(reading, bounds, prepared)
                 continue
-            fresh.add(pending.key)
-            prepared.keys.append(pending.key)
-        for watermark in reading.watermarks:
-            prepared.watermarks[pending.driver, watermark.source] = watermark.value
+            fresh.add(key)
+            keys.append(key)
+        if reading.watermarks:
+            for watermark in reading.watermarks:
+                prepared.watermarks[pending.driver, watermark.source] = watermark.value
         if reading.rejected:
             prepared.refused += _rejected(pending)
         _gather(pending, bounds, gathered, prepared)
@@ -134,18 +136,20 @@ def _gather(
 ) -> None:
     reading = pending.reading
     for rows in reading.rows:
-        bound = bounds.get(rows.resource)
-        if bound is None:
-            prepared.refused.append(
-                refused_records(pending.driver, rows.resource, "unknown-resource", rows.records)
-            )
-            continue
         found = gathered.get(rows.resource)
         if found is None:
+            bound = bounds.get(rows.resource)
+            if bound is None:
+                prepared.refused.append(
+                    refused_records(pending.driver, rows.resource, "unknown-resource", rows.records)
+                )
+                continue
             found = gathered[rows.resource] = _Gathered(bound, [], [], pending.driver, {})
-        found.records += rows.records
-        found.gateway += [pending.wall_us] * len(rows.records)
-        found.is_urgent |= reading.urgent
+        records = rows.records
+        found.records += records
+        found.gateway += [pending.wall_us] * len(records)
+        if reading.urgent:
+            found.is_urgent = True
         for watermark in reading.watermarks:
             found.resume[pending.driver, watermark.source] = watermark.value
 

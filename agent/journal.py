@@ -82,8 +82,8 @@ class Journal:
         self.grew = asyncio.Event()  # set after each commit: the sealer looks
         self.watermarks: dict[tuple[str, str], bytes] = {}
         self.commits = 0
-        #: Quarantined by count and hash only since the last gap note: count, first and last time.
-        self.uncounted: dict[str, tuple[int, int, int]] = {}
+        #: Lost since the last gap note, by resource and reason: count, first and last wall time.
+        self.losses: dict[tuple[str, str], tuple[int, int, int]] = {}
         self._database = database
         self._bounds = bounds
         self._runs = runs
@@ -121,6 +121,9 @@ class Journal:
         """Queue a reading. Raises UnavailableError BUSY far above the bound that `room` keeps."""
         if self._failed is not None:
             raise FatalError(Code.STORAGE_UNKNOWN) from self._failed
+        if not self._has_room.is_set() and pending.reading.promise is Promise.C:
+            self._drop(pending)
+            return
         if self._records > 4 * PENDING_RECORDS_MAX:
             raise UnavailableError(Code.BUSY, field="journal", value=self._records)
         self._pending.append(pending)
@@ -137,6 +140,20 @@ class Journal:
             self._wake.set()
             if self._records >= PENDING_RECORDS_MAX or self._bytes >= 4 * GROUP_BYTES_MAX:
                 self._has_room.clear()
+
+    def _drop(self, pending: Pending) -> None:
+        """Class C cannot be asked again and does not wait: above the ring of 4 MiB it is counted."""
+        for rows in pending.reading.rows:
+            bound = self._bounds.get(rows.resource)
+            if bound is not None:
+                bound.counters.lost += len(rows.records)
+            self._lose(rows.resource, "no room", len(rows.records), pending.wall_us)
+        pending.future.set_exception(UnavailableError(Code.BUSY, field="journal"))
+        pending.future.exception()
+
+    def _lose(self, local: str, reason: str, count: int, at_us: int) -> None:
+        before = self.losses.get((local, reason), (0, at_us, at_us))
+        self.losses[local, reason] = (before[0] + count, before[1], at_us)
 
     async def room(self) -> None:
         """Wait until hand-overs are welcome again: back-pressure for whoever can wait."""
@@ -204,6 +221,11 @@ class Journal:
 
     def _take(self) -> list[Pending]:
         pending = self._pending
+        if self._records <= GROUP_RECORDS_MAX and self._bytes <= GROUP_BYTES_MAX and pending:
+            ends = (pending[0], pending[-1])
+            drift_us = ends[1].wall_us - ends[1].boot_us - ends[0].wall_us + ends[0].boot_us
+            if abs(drift_us) <= CLOCK_STEP_US:
+                return self._take_all()
         group: list[Pending] = []
         records, size = 0, 0.0
         base = pending[0].wall_us - pending[0].boot_us if pending else 0
@@ -225,6 +247,15 @@ class Journal:
             self._deadline = None
         if self._records < PENDING_RECORDS_MAX and self._bytes < 4 * GROUP_BYTES_MAX:
             self._has_room.set()
+        return group
+
+    def _take_all(self) -> list[Pending]:
+        group = list(self._pending)
+        self._pending.clear()
+        self._records = self._must = 0
+        self._bytes = 0.0
+        self._deadline = None
+        self._has_room.set()
         return group
 
     def _put_back(self, group: Sequence[Pending]) -> None:
@@ -353,19 +384,19 @@ class Journal:
         for bound in committed.prepared.duplicates:
             bound.counters.duplicates += 1
         for local, count in committed.uncounted.items():
-            before = self.uncounted.get(local, (0, stamp.wall_us, 0))
-            self.uncounted[local] = (before[0] + count, before[1], stamp.wall_us)
+            self._lose(local, "quarantine full", count, stamp.wall_us)
         self.watermarks.update(committed.prepared.watermarks)
         self.grew.set()
 
     def _acknowledge(self, group: Sequence[Pending]) -> None:
         soon = asyncio.get_running_loop().call_soon
         for pending in group:
-            if not pending.future.done():
-                pending.future.set_result(None)
-            if pending.reading.ack is not None:
+            future, ack = pending.future, pending.reading.ack
+            if not future.done():
+                future.set_result(None)
+            if ack is not None:
                 # Through the loop: an acknowledgement that raises is reported, and stops nobody.
-                soon(pending.reading.ack)
+                soon(ack)
         sys.audit("shanmen.point", "journal.acknowledged")
 
 

@@ -12,7 +12,7 @@ from agent.lane import Lane
 from agent.ports import DAY_US, Clock, Identity, Randomness
 from agent.register import NONCE_BYTES, queue_object
 from agent.resources import Bound
-from agent.schema import OutboxState
+from agent.schema import OutboxState, StreamState
 from agent.spool import Spool
 from protocol.ids import StreamId
 from protocol.notes import Correction, Gap, make_correction, make_gap
@@ -54,8 +54,9 @@ class Keeping:
         if self._lane.database.level >= DiskLevel.FULL:
             await self._lane.database.checkpoint()
             return
+        self._release()
         await self._correct()
-        await self._tell_uncounted()
+        await self._tell_losses()
         now_us = self._clock.monotonic_us()
         if self._forgotten_us is None or now_us - self._forgotten_us > 600_000_000:
             self._forgotten_us = now_us
@@ -80,6 +81,14 @@ class Keeping:
         gone = await database.write("evict", work)
         await database.checkpoint()
         return gone == EVICT_MAX or (pressed and gone > 0 and database.disk.share >= LEAVE_FULL)
+
+    def _release(self) -> None:
+        """After damage a stream waits for the hub, but not until the disk is full."""
+        if self._lane.database.level < DiskLevel.POLLED_STOP:
+            return
+        for bound in self._lane.bounds.values():
+            if bound.stream is not None and bound.stream.state is StreamState.WAITING:
+                bound.stream.state = StreamState.LIVE
 
     async def _correct(self) -> None:
         """Once the clock is known: what the times of before meant, one note a stream and base."""
@@ -114,19 +123,18 @@ class Keeping:
             self._spool.wake.set()
         self._corrected = mark.source
 
-    async def _tell_uncounted(self) -> None:
-        """Records that went by count and hash only, because the quarantine is full."""
-        uncounted, self._lane.journal.uncounted = self._lane.journal.uncounted, {}
-        if not uncounted:
+    async def _tell_losses(self) -> None:
+        """Records that went uncommitted: quarantine full, or a source that cannot wait."""
+        losses, self._lane.journal.losses = self._lane.journal.losses, {}
+        if not losses:
             return
         bounds = self._lane.bounds
 
         def work(connection: sqlite3.Connection) -> None:
-            for local, (count, first_us, last_us) in uncounted.items():
+            for (local, reason), (count, first_us, last_us) in losses.items():
                 bound = bounds.get(local)
                 if bound is not None:
-                    span = (first_us, last_us)
-                    self._gap(connection, bound, count, span)
+                    self._gap(connection, bound, count, (first_us, last_us), reason)
 
         await self._lane.database.write("note", work)
         self._spool.wake.set()
@@ -137,6 +145,7 @@ class Keeping:
         bound: Bound,
         count: int,
         span: tuple[int, int],
+        reason: str,
     ) -> None:
         if bound.stream is None:
             return
@@ -147,7 +156,7 @@ class Keeping:
             first=span[0],
             last=max(span),
             count=count,
-            reason="quarantine full",
+            reason=reason,
             nonce=self._random(NONCE_BYTES),
         )
         queue_object(connection, make_gap(note, self.identity.signing))
@@ -221,10 +230,12 @@ def _evictable(
 ) -> list[tuple[int, bytes, int]]:
     """Oldest bodies in grace that may go: in the hub's backup and old, or the disk is wanted."""
     found: list[tuple[int, bytes, int]] = connection.execute(
-        "SELECT b.id, b.stream, b.size FROM body b JOIN chain c"
-        " ON c.stream = b.stream AND c.seq = b.seq WHERE b.state = 4"  # GRACE: of the index
-        " AND (? OR (c.leaf < ? AND b.at < ?)) ORDER BY b.id LIMIT ?",
-        (int(pressed), backed_up_to, before_us, limit),
+        # Of the oldest only: leaves grow with ids, and nobody walks a whole spool every second.
+        "SELECT b.id, b.stream, b.size FROM (SELECT id, stream, seq, size, at FROM body"
+        " WHERE state = 4 ORDER BY id LIMIT ?) b LEFT JOIN chain c"
+        " ON c.stream = b.stream AND c.seq = b.seq"
+        " WHERE ? OR (c.leaf < ? AND b.at < ?) ORDER BY b.id LIMIT ?",
+        (EVICT_MAX, int(pressed), backed_up_to, before_us, limit),
     ).fetchall()
     return found
 

@@ -70,8 +70,8 @@ class Seen:
         self._young_at = 0  # wall time at which the young table began
 
     def __contains__(self, key: object) -> bool:
-        number = _number(key) if isinstance(key, bytes) else 0
-        return number in self._young or number in self._old
+        number = int.from_bytes(key[:8], "little") or 1 if isinstance(key, bytes) else 0
+        return number in self._young or (self._old.count > 0 and number in self._old)
 
     def load(self, connection: sqlite3.Connection, now_us: int) -> None:
         """Read what is remembered, newest first, up to the bounds. On the database's thread."""

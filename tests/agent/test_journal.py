@@ -214,3 +214,26 @@ async def test_acknowledgement_that_raises_stops_nobody(tmp_path):
         assert len(reported) == 1
         await site.drain()
     assert site.hub.numbers() == [1, 2]
+
+
+async def test_source_that_cannot_wait_is_counted_above_the_ring(tmp_path):
+    from protocol.notes import Gap
+
+    site = Site(tmp_path)
+    async with site.running():
+        gate = Gate(site)
+        kept = 0
+        while site.core.main.journal._has_room.is_set():
+            site.core.pipeline.submit(reading(kept, promise=Promise.C), driver="scanner")
+            kept += 1
+        lost = site.core.pipeline.submit(reading(kept, kept + 1, promise=Promise.C), driver="s")
+        assert isinstance(lost.exception(), UnavailableError)
+        gate.open()
+        async with asyncio.timeout(20):
+            await site.core.pipeline.room(Promise.C)
+            await site.give(10**6)
+        await site.core.keep_house()
+        await site.drain()
+    assert site.hub.numbers() == [*range(kept), 10**6]
+    (gap,) = [note for note in site.hub.notes() if isinstance(note, Gap)]
+    assert (gap.unit, gap.count, gap.reason) == ("time", 2, "no room")
