@@ -45,6 +45,9 @@ def judge(device_us: int | None, gateway_us: int, trust: Trust) -> Judged:
     age = gateway_us - device_us
     if trust.mode == "always":
         return Judged(device_us, None, Quality(0))
+    if gateway_us < PLAUSIBLE_FROM_US <= device_us:
+        # The gateway woke up without a battery for its clock (R38): the device knows better.
+        return Judged(device_us, None, Quality(0))
     believed = -trust.future_us <= age <= trust.within_us
     kept_back = trust.bulk_old_ok and age > trust.within_us and device_us >= PLAUSIBLE_FROM_US
     if believed or kept_back:
