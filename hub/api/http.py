@@ -70,7 +70,7 @@ async def answer(gate: Gate, pace: Pace, request: web.BaseRequest) -> web.Stream
                 await response.write_eof()
         if reply.stream is not None:
             await _stream(response, reply, pace)
-    except TimeoutError:
+    except (TimeoutError, ConnectionResetError):  # too slow, or gone: nobody waits for the rest
         response.force_close()
         if request.transport is not None:
             request.transport.abort()
