@@ -1,6 +1,7 @@
 """Records for people and programs: JSON lines or CSV."""
 
 import csv
+import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TextIO
@@ -15,11 +16,12 @@ FIXED: Final = ("event_time", "device", "quality")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
-def quality_names(quality: int) -> list[str]:
+@functools.lru_cache(4096)
+def quality_names(quality: int) -> tuple[str, ...]:
     """The marks of a record in lower case; unknown bits as a number."""
     names = [(one.name or "").lower() for one in Quality if quality & one]
     rest = quality & ~sum(Quality)
-    return [*names, str(rest)] if rest else names
+    return (*names, str(rest)) if rest else tuple(names)
 
 
 def plain(record: Record) -> dict[str, Any]:

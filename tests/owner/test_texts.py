@@ -44,10 +44,10 @@ def test_error_without_a_text_of_its_own_explains_itself() -> None:
 
 
 def test_marks_have_names_and_formulas_are_defused() -> None:
-    assert quality_names(Quality.MAYBE_REPEAT | Quality.GAP_BEFORE) == [
+    assert quality_names(Quality.MAYBE_REPEAT | Quality.GAP_BEFORE) == (
         "gap_before",
         "maybe_repeat",
-    ]
-    assert quality_names(1 << 40) == [str(1 << 40)]
+    )
+    assert quality_names(1 << 40) == (str(1 << 40),)
     assert _safe("=1+1") == "'=1+1"
     assert _safe(-1) == -1
