@@ -10,25 +10,21 @@ from typing import Final
 import msgspec
 
 from hub.domain import outcomes
-from hub.domain.outcomes import Evidence, Outcome
+from hub.domain.outcomes import Outcome
+from hub.evidence import Pages, Room, Shown
 from hub.ledger import FIRST_GENERATION, Ledger, Proof
-from hub.store import leaves, objects, segments, streams
+from hub.store import leaves, objects
 from hub.store.agents import AgentRow
 from hub.store.engine import Tx
 from hub.store.leaves import HeadRow
-from hub.store.segments import SegmentRow
 from protocol import messages, receipt
 from protocol.checkpoint import generation_of
 from protocol.errors import DecodeError
-from protocol.ids import SegmentId
 from protocol.leaf import State
-from protocol.limits import EVIDENCE_PAGE_MAX
 from protocol.receipt import LeafProof, Proofs
 from protocol.wraps import Seen
 
 STATEMENTS_MAX: Final = 16
-#: Evidence of one whole answer: every header may need a leaf of its own, and a proof each.
-EVIDENCE_MAX: Final = 2 * EVIDENCE_PAGE_MAX
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,14 +33,6 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True):
     head: HeadRow
     checkpoint: str
     leaves: dict[bytes, tuple[int, int]]  #: accepted id -> generation, leaf
-
-
-class Shown(msgspec.Struct, kw_only=True):
-    """One evidence page: rows, and whether more follow."""
-
-    rows: list[SegmentRow]
-    head: tuple[int, SegmentId] | None
-    more: bool
 
 
 class Answers:
@@ -59,12 +47,18 @@ class Answers:
         self, agent: AgentRow, results: Sequence[Outcome], seen: Seen | None
     ) -> tuple[Proofs, list[messages.ItemVerdict]]:
         """The proofs of one batch's answer, and its verdicts that point into them."""
-        pages = self._evidence(results)
-        wanted = list(dict.fromkeys(self._leaves_named(results, pages)))
-        proofs = self._prove(wanted)
+        generation = self._committed.head.generation
+        room = Room(self._tx, generation)
+        waiting = self._claim(results, room)
+        evidence = Pages(self._tx, generation, room)
+        evidence.collect(results)
+        pages = evidence.pages
+        waiting |= {number for number, page in pages.items() if page.cut}
+        proofs = self._prove(room.leaves)
         place = {index: number for number, index in enumerate(proofs)}
         verdicts = [
-            self._verdict(one, pages.get(number), place) for number, one in enumerate(results)
+            messages.Later(0) if number in waiting else self._verdict(one, pages.get(number), place)
+            for number, one in enumerate(results)
         ]
         shown = tuple(
             LeafProof(leaf=one.leaf, index=one.index, path=tuple(one.path))
@@ -86,24 +80,19 @@ class Answers:
         head = self._committed.head
         return self._ledger.inclusion(self._tx, head.generation, indexes, head.size)
 
-    def _leaves_named(
-        self, results: Sequence[Outcome], pages: dict[int, Shown]
-    ) -> Iterable[int]:
-        """Leaves of the live generation that the answer speaks of."""
+    def _claim(self, results: Sequence[Outcome], room: Room) -> set[int]:
+        """Take room for every leaf that a verdict speaks of; returns the items that must wait."""
         live = self._committed.head.generation
-        for number, one in enumerate(results):
-            place: tuple[int, int] | None = None
-            match one:
-                case outcomes.Accepted():
-                    place = self._committed.leaves.get(one.id)
-                case outcomes.Duplicate():
-                    place = one.generation, one.leaf
-                case _:
-                    pass
-            if place is not None and place[0] == live:
-                yield place[1]
-            if number in pages:
-                yield from (row.leaf for row in pages[number].rows)
+        for one in results:
+            if isinstance(one, outcomes.Accepted):
+                room.claim(self._committed.leaves[one.id][1])
+        old = {
+            number: one.leaf
+            for number, one in enumerate(results)
+            if isinstance(one, outcomes.Duplicate) and one.generation == live
+        }
+        room.know(old.values())
+        return {number for number, index in old.items() if not room.take(index)}
 
     def _consistency(self, seen: Seen | None) -> list[bytes]:
         """From the agent's last checkpoint to this one, or to where its generation was frozen.
@@ -148,43 +137,6 @@ class Answers:
             return live if known is None else known
         enrolled = objects.get(self._tx, agent.enrolment)
         return live if enrolled is None else enrolled.generation
-
-    # --- evidence --------------------------------------------------------------------------------
-
-    def _evidence(self, results: Sequence[Outcome]) -> dict[int, Shown]:
-        """A page for each item that needs one, as long as the answer has room."""
-        room = EVIDENCE_MAX
-        pages: dict[int, Shown] = {}
-        for number, one in enumerate(results):
-            match one:
-                case outcomes.Fork(evidence=Evidence() as evidence) | outcomes.Page(
-                    evidence=evidence
-                ):
-                    pages[number] = self._page(evidence, min(room, EVIDENCE_PAGE_MAX))
-                case outcomes.Overlap():
-                    pages[number] = self._overlap(one.segments[:room])
-                case _:
-                    continue
-            room -= len(pages[number].rows)
-        return pages
-
-    def _page(self, evidence: Evidence, limit: int) -> Shown:
-        stream = streams.get(self._tx, evidence.stream)
-        rows = segments.page_of_stream(self._tx, evidence.stream, evidence.after, limit + 1)
-        live = self._committed.head.generation
-        if stream is None or any(row.generation != live for row in rows[:limit]):
-            return Shown(rows=[], head=None, more=False)
-        return Shown(
-            rows=rows[:limit],
-            head=(stream.seq, SegmentId(stream.head)),
-            more=len(rows) > limit,
-        )
-
-    def _overlap(self, ids: Sequence[bytes]) -> Shown:
-        found = segments.by_ids(self._tx, ids)
-        live = self._committed.head.generation
-        rows = [found[one] for one in ids if one in found and found[one].generation == live]
-        return Shown(rows=rows, head=None, more=False)
 
     # --- verdicts --------------------------------------------------------------------------------
 

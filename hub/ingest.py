@@ -11,6 +11,7 @@ before the rows that name them, rows before the checkpoint, the checkpoint befor
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ from protocol.messages import Answer, Batch
 
 GROUP_SEGMENTS: Final = 256
 GROUP_BYTES: Final = 8 * 1024 * 1024
+INBOX_BYTES: Final = 1024 * 1024  # of inbox messages in one answer; one has at most a quarter
 WAITING_S: Final = 60  # what an agent that waits for approval is told
 SUSPENDED_S: Final = 3600
 SEEN_EVERY_US: Final = 60_000_000  # how stale an agent's "last seen" may be: a row a batch is dear
@@ -310,7 +312,7 @@ class Ingest:
                 generation=head.generation,
                 items=tuple(verdicts),
                 receipt=proofs,
-                inbox=tuple(one.raw for one in waiting),
+                inbox=_fitting([one.raw for one in waiting]),
                 time=now_us,
                 backed_up_to=backed_up_to,
                 nonce=self._random(16),
@@ -348,6 +350,13 @@ def _note_seen(tx: Tx, request: _Request, now_us: int) -> None:
         or batch.software != row.software
     ):
         agents.seen(tx, row.id, now_us, batch.inbox, batch.software)
+
+
+def _fitting(waiting: list[bytes]) -> tuple[bytes, ...]:
+    """The first inbox messages that fit; the others come with the next answer or poll."""
+    sizes = itertools.accumulate(map(len, waiting))
+    pairs = zip(waiting, sizes, strict=True)
+    return tuple(raw for raw, end in pairs if end <= INBOX_BYTES)
 
 
 def _size(item: messages.Item) -> int:

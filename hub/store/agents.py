@@ -1,17 +1,18 @@
 """Agents: who may send, their keys and state."""
 
-from typing import Any
-
 import msgspec
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from hub.domain.agents import AgentState, check_move
 from hub.store import audit, keys, rows
 from hub.store.audit import Actor
 from hub.store.engine import Tx
-from hub.store.tables import agent, key
+from hub.store.prepared import Prepared
+from hub.store.tables import agent
 from protocol import ids
 from protocol.errors import Code, RefusedError
+
+_GET = Prepared(select(agent).where(agent.c.id == bindparam("id")))
 
 
 class AgentRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,15 +46,14 @@ def add(tx: Tx, row: AgentRow, by: Actor) -> None:
 
 def get(tx: Tx, agent_id: bytes) -> AgentRow | None:
     """The agent of that principal id, or None."""
-    return _row(tx, select(agent).where(agent.c.id == agent_id))
+    found = _GET.structs(AgentRow, tx, {"id": agent_id})
+    return _typed(found[0]) if found else None
 
 
 def by_key(tx: Tx, key_id: bytes) -> AgentRow | None:
     """The agent that signs with that key, or None."""
-    return _row(
-        tx,
-        select(agent).join(key, key.c.principal == agent.c.id).where(key.c.id == key_id),
-    )
+    known = keys.get(tx, key_id)
+    return None if known is None else get(tx, known.principal)
 
 
 def all_of(tx: Tx, *, site: str | None = None) -> list[AgentRow]:
@@ -101,11 +101,6 @@ def seen(
             "software": software,
         },
     )
-
-
-def _row(tx: Tx, query: Select[Any]) -> AgentRow | None:
-    found = rows.one(AgentRow, tx.execute(query).first())
-    return None if found is None else _typed(found)
 
 
 def _typed(row: AgentRow) -> AgentRow:

@@ -1,12 +1,14 @@
 """Signing keys of everybody who may sign a request or an object: by key id."""
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 
-from hub.store import rows
 from hub.store.engine import Tx
+from hub.store.prepared import Prepared
 from hub.store.tables import key
 from protocol import ids
+
+_GET = Prepared(select(key).where(key.c.id == bindparam("id")))
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,4 +38,4 @@ def add(tx: Tx, *, principal: bytes, kind: str, public: bytes, now_us: int) -> N
 
 def get(tx: Tx, key_id: bytes) -> KeyRow | None:
     """The key of that id, or None."""
-    return rows.one(KeyRow, tx.execute(select(key).where(key.c.id == key_id)).first())
+    return next(iter(_GET.structs(KeyRow, tx, {"id": key_id})), None)

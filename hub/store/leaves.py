@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 
 import msgspec
-from sqlalchemy import and_, bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, select, update
 
 from hub.store.engine import Tx
 from hub.store.prepared import Prepared
@@ -30,6 +30,15 @@ _ADD_LEAF = Prepared(insert(leaf))
 _ADD_NODE = Prepared(insert(node))
 _DATA = Prepared(
     select(leaf.c.idx, leaf.c.data).where(
+        and_(
+            leaf.c.generation == bindparam("generation"),
+            leaf.c.idx.in_(bindparam("indexes", expanding=True)),
+        )
+    ),
+    lists=("indexes",),
+)
+_SIZES = Prepared(
+    select(leaf.c.idx, func.length(leaf.c.data)).where(
         and_(
             leaf.c.generation == bindparam("generation"),
             leaf.c.idx.in_(bindparam("indexes", expanding=True)),
@@ -117,6 +126,12 @@ def data(tx: Tx, generation: int, indexes: Collection[int]) -> dict[int, bytes]:
     """Leaves by index."""
     found = _DATA.rows(tx, {"indexes": list(indexes), "generation": generation})
     return {index: bytes(one) for index, one in found}
+
+
+def sizes(tx: Tx, generation: int, indexes: Collection[int]) -> dict[int, int]:
+    """Sizes of leaves in bytes, by index."""
+    found = _SIZES.rows(tx, {"indexes": list(indexes), "generation": generation})
+    return dict(found)
 
 
 def data_between(tx: Tx, generation: int, start: int, end: int) -> list[bytes]:

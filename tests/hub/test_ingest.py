@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from hub.domain.agents import AgentState
-from hub.store import agents, entries, objects, streams, wraps
+from hub.store import agents, entries, inbox, objects, streams, wraps
+from hub.store.inbox import InboxRow
 from protocol import messages
 from protocol.envelope import SigningKey
 from protocol.errors import Code, UnavailableError, VerifyError
@@ -433,3 +434,22 @@ async def test_pages_of_wraps_end_with_whole_epochs(hub, agent) -> None:
     assert await page(-1) == raw[:6]
     assert await page(1) == raw[6:12]
     assert await page(3) == raw[12:]
+
+
+async def test_inbox_messages_ride_in_answers_until_acknowledged(hub, agent) -> None:
+    """In order and within the answer's bound; the hub does not look into them."""
+    for n in range(1, 8):
+        raw = bytes([n]) * (200 * 1024)
+        row = InboxRow(agent=agent.id, generation=1, n=n, expires_us=hub.now + 10**9, raw=raw)
+        await hub.store.write("put", inbox.put, row)
+
+    async def ask(last: tuple[int, int]) -> list[int]:
+        body = agent.sync.request([], inbox=last, software="kit")
+        outcome = agent.sync.receive(await agent.send_raw(hub, body), now_us=hub.now)
+        return [one[0] for one in outcome.inbox]
+
+    assert await ask((0, 0)) == [1, 2, 3, 4, 5]
+    assert await ask((1, 5)) == [6, 7]
+    assert await ask((1, 7)) == []
+    row = await hub.store.read(agents.get, agent.id)
+    assert (row.inbox_generation, row.inbox_number) == (1, 7)
