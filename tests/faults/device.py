@@ -38,6 +38,12 @@ class Device:
         self._open: dict[str, dict[str, object]] = {}
         self._changed = asyncio.Event()
 
+    def tell(
+        self, *, on_ack: Callable[[str], None], on_made: Callable[[dict[str, object]], None]
+    ) -> None:
+        """Who is told of acknowledgements and of new messages."""
+        self._on_ack, self.on_made = on_ack, on_made
+
     @classmethod
     def resumed(cls, port: int, produced: dict[str, dict[str, object]], acked: set[str]) -> "Device":
         """The same device later: it still holds what it was not told `ok` for."""

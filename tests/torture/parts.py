@@ -11,8 +11,10 @@ from typing import Protocol
 
 from devices.demo.figures import Figures
 from tests.faults.reconcile import Result
+from tests.faults.world import World
 from tests.shared import ROOT
 from tests.torture import kills as killing
+from tests.torture import powercut as cutting
 
 
 class Options(Protocol):
@@ -68,7 +70,21 @@ def add_results(figures: Figures, part: str, results: Iterable[Result]) -> None:
 
 async def powercut(options: Options, figures: Figures) -> None:
     """Power cuts replayed."""
-    raise NotImplementedError
+    folder = options.folder / "powercut"
+    base = World(folder / "base", options.code)
+    await base.make()
+    done = await cutting.run(
+        base, folder, count=options.cuts, seed=options.seed, at_once=options.at_once
+    )
+    for cut in done:
+        if not cut.result.ok:
+            print(f"  {cut.folder} ({cut.kind}): {cut.result}\n    {cut.result.unverifiable}")
+    figures.add("cuts", len(done))
+    for kind in ("checkpoint", "boot"):
+        figures.add(f"cuts_in_{kind}", sum(cut.kind == kind for cut in done), "cuts")
+    for victim in cutting.PARTS:
+        figures.add(f"cuts_of_{victim}", sum(cut.victim == victim for cut in done), "cuts")
+    add_results(figures, "powercut", (cut.result for cut in done))
 
 
 async def mutants(options: Options, figures: Figures) -> None:

@@ -1,9 +1,10 @@
 """Power cuts replayed: record what really reaches the disks, cut anywhere, start again, compare.
 
-One run of the real commands under the shim is recorded: effects of agent and hub, and what the
-device produced and was told, in one order. For a cut the victim's disk is rebuilt as a power cut may
-leave it; the other machine's as its process saw it, for it did not lose power. Both are started, the
-device comes back with what it was not told `ok` for, and everything must be there once.
+Runs of the real commands under the shim are recorded: effects of agent and hub, and what the device
+produced and was told, in one order; with kills and orderly stops in between, so that boots and
+checkpoints are in it. For a cut the victim's disk is rebuilt as a power cut may leave it; the other
+machine's as its process saw it, for it did not lose power. Both are started, the device comes back
+with what it was not told `ok` for, and everything must be there once.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import random
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from protocol.errors import ShanmenError
@@ -22,10 +23,13 @@ from tests.faults.device import Device
 from tests.faults.disk import Disk
 from tests.faults.reconcile import Result, reconcile
 from tests.faults.trace import Effect, Op
-from tests.faults.world import World, WorldError
+from tests.faults.world import World, WorldError, tail
 
 PARTS = ("agent", "hub")
-DEVICE_TIMEOUT_S = 60.0
+DEVICE_TIMEOUT_S = 120.0
+#: Shares of the cuts that are put inside a checkpoint and into a boot; the rest falls anywhere.
+CHECKPOINT_SHARE, BOOT_SHARE = 0.2, 0.15
+DATABASES = frozenset({"/agent/spool.db", "/hub/hub.db"})
 
 
 @dataclass
@@ -34,6 +38,8 @@ class Recording:
 
     world: World  # stopped, as it was before the recorded run
     effects: list[Effect]
+    made: dict[str, dict[str, object]] = field(default_factory=dict)  # before it began
+    told: set[str] = field(default_factory=set)
 
     @property
     def span(self) -> range:
@@ -41,25 +47,75 @@ class Recording:
         first = next(i for i, e in enumerate(self.effects) if e.op == Op.EVENT and e.path == "ok")
         return range(first, len(self.effects))
 
+    def inside_checkpoints(self) -> list[int]:
+        """Moments between a write into a database itself (not its log) and the sync after it."""
+        found: list[int] = []
+        open_since: dict[str, int] = {}
+        for at, effect in enumerate(self.effects):
+            if effect.path not in DATABASES:
+                continue
+            if effect.op == Op.WRITE:
+                found.append(at)
+                open_since[effect.path] = at
+            elif effect.op == Op.SYNC and effect.path in open_since:
+                found += range(open_since.pop(effect.path) + 1, at)
+        return [at for at in found if at in self.span]
 
-async def record(world: World, folder: Path, seconds: float) -> Recording:
-    """Run hub and agent under the shim for some seconds while the device produces."""
+    def boots(self) -> list[int]:
+        """Moments between a start and what was first told after it."""
+        found: list[int] = []
+        since: int | None = None
+        for at, effect in enumerate(self.effects):
+            if effect.op == Op.EVENT and effect.path == "start":
+                since = at
+            elif effect.op == Op.EVENT and effect.path == "ok" and since is not None:
+                found += range(since, at)
+                since = None
+        return [at for at in found if at in self.span]
+
+
+async def record(world: World, folder: Path, seconds: float, *, seed: int, device: Device | None = None
+) -> Recording:  # fmt: skip
+    """Run hub and agent under the shim while the device produces; some kills and stops on the way."""
+    rng = random.Random(seed)
     live = world.copy(folder / "live")
     log = folder / "trace"
     marker = trace.Marker(log)
-    device = Device(live.device_port, on_ack=lambda key: marker.event("ok", key.encode()))
-    device.on_made = lambda message: marker.event("made", json.dumps(message).encode())
+    device = device or Device(live.device_port)
+    device.port = live.device_port
+    recording = Recording(world, [], dict(device.books.produced), set(device.books.acked))
+    device.tell(
+        on_ack=lambda key: marker.event("ok", key.encode()),
+        on_made=lambda message: marker.event("made", json.dumps(message).encode()),
+    )
     env = {"LD_PRELOAD": str(shim()), "SHIM_ROOT": str(live.folder), "SHIM_TRACE": str(log)}
-    await live.start("hub", **env)
-    await live.start("agent", **env)
+
+    async def start(name: str) -> None:
+        marker.event("start", name.encode())
+        await live.start(name, **env)
+
+    await start("hub")
+    await start("agent")
     running = asyncio.create_task(device.run())
-    await asyncio.sleep(seconds)
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
-    await live.close()
-    marker.close()
-    return Recording(world, list(trace.read(log)))
+    try:
+        await asyncio.sleep(seconds)
+        for name, end in (
+            ("agent", live.kill), ("hub", live.kill), ("agent", live.stop), ("hub", live.stop),
+        ):  # fmt: skip
+            await end(name)
+            await start(name)
+            await asyncio.sleep(rng.uniform(0.5, 1.5))
+        await asyncio.sleep(seconds / 2)
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await live.close()
+        marker.close()
+    recording.effects = list(trace.read(log))
+    log.unlink()
+    shutil.rmtree(live.folder)
+    return recording
 
 
 class Replay:
@@ -71,26 +127,25 @@ class Replay:
         self._disks = {part: Disk() for part in PARTS}
         for part in PARTS:
             preload(self._disks[part], recording.world.folder / part)
-        self._made: dict[str, dict[str, object]] = {}
-        self._told: set[str] = set()
+        self._made = dict(recording.made)
+        self._told = set(recording.told)
 
     def until(self, at: int) -> None:
         for effect in self._recording.effects[self._at : at + 1]:
-            if effect.op == Op.EVENT and effect.path == "made":
-                message = json.loads(effect.data)
-                self._made[message["key"]] = message
-            elif effect.op == Op.EVENT:
-                self._told.add(effect.data.decode())
-            else:
-                part = effect.path.split("/")[1] if "/" in effect.path else ""
-                if part in PARTS:
-                    inside = effect.path[len(part) + 1 :]
-                    data = effect.data
-                    if effect.op == Op.RENAME:
-                        data = data[len(part) + 1 :]
-                    self._disks[part].feed(
-                        Effect(effect.op, inside, effect.pid, effect.offset, data)
-                    )
+            if effect.op == Op.EVENT:
+                if effect.path == "made":
+                    message = json.loads(effect.data)
+                    self._made[message["key"]] = message
+                elif effect.path == "ok":
+                    self._told.add(effect.data.decode())
+                continue
+            part = effect.path.split("/")[1] if "/" in effect.path else ""
+            if part in PARTS:
+                inside = effect.path[len(part) + 1 :]
+                data = effect.data
+                if effect.op == Op.RENAME:
+                    data = data[len(part) + 1 :]
+                self._disks[part].feed(Effect(effect.op, inside, effect.pid, effect.offset, data))
         self._at = at + 1
 
     def disks(self, victim: str, target: Path, rng: random.Random) -> None:
@@ -140,7 +195,8 @@ async def after_cut(world: World, device: Device) -> Result:
         await world.drained()
         return reconcile(device.books, await world.read_inside())
     except (WorldError, ShanmenError, TimeoutError, KeyError, ValueError) as error:
-        return Result(unverifiable=[f"{type(error).__name__}: {error}"[:1500]])
+        logs = tail(world.folder / "agent.log", 800) + tail(world.folder / "hub.log", 800)
+        return Result(unverifiable=[f"{type(error).__name__}: {error}"[:1500] + f"\n{logs}"])
     finally:
         if running is not None:
             running.cancel()
@@ -156,38 +212,79 @@ class Cut:
     at: int
     victim: str
     seed: int
+    kind: str
     result: Result
+    folder: str = ""
+
+
+def moments(recording: Recording, count: int, rng: random.Random) -> list[tuple[int, str]]:
+    """Where to cut, ascending: inside checkpoints, in boots, anywhere."""
+    pools = {"checkpoint": recording.inside_checkpoints(), "boot": recording.boots()}
+    shares = {"checkpoint": CHECKPOINT_SHARE, "boot": BOOT_SHARE}
+    found: list[tuple[int, str]] = []
+    for kind, pool in pools.items():
+        if pool:
+            found += [(at, kind) for at in rng.choices(pool, k=int(count * shares[kind]))]
+    found += [(at, "any") for at in rng.choices(recording.span, k=count - len(found))]
+    return sorted(found)
 
 
 async def cuts(
-    recording: Recording, folder: Path, count: int, seed: int, *, side_by_side: int = 2,
+    recording: Recording, folder: Path, count: int, seed: int, *, at_once: int = 4,
     victims: Sequence[str] = PARTS, stop_at_first: bool = False,
 ) -> list[Cut]:  # fmt: skip
-    """Cut at `count` random moments, some at a time; a folder that failed is kept."""
+    """Cut at `count` moments, some at a time; a folder that failed is kept."""
     rng = random.Random(seed)
-    moments = sorted(rng.choices(recording.span, k=count))
     replay, done = Replay(recording), []
-    gate = asyncio.Semaphore(side_by_side)
+    gate = asyncio.Semaphore(at_once)
 
-    async def one(n: int, at: int, victim: str, world: World, device: Device) -> None:
-        async with gate:
-            result = await after_cut(world, device)
-        done.append(Cut(at, victim, seed, result))
-        if result.ok:
-            shutil.rmtree(world.folder)
+    async def one(cut: Cut, world: World, device: Device) -> None:
+        try:
+            cut.result = await after_cut(world, device)
+            done.append(cut)
+            if cut.result.ok:
+                shutil.rmtree(world.folder)
+        finally:
+            gate.release()
 
     async with asyncio.TaskGroup() as tasks:
-        for n, at in enumerate(moments):
-            async with gate:
-                if stop_at_first and any(not c.result.ok for c in done):
-                    break
-                replay.until(at)
-                victim = victims[n % len(victims)]
-                target = folder / f"cut-{n}-{at}-{victim}"
-                replay.disks(victim, target, rng)
-                world = World(target, recording.world.code)
-                world.write_config()
-                device = replay.device(world.device_port)
-            tasks.create_task(one(n, at, victim, world, device))
-            await asyncio.sleep(0)
+        for n, (at, kind) in enumerate(moments(recording, count, rng)):
+            await gate.acquire()
+            if stop_at_first and any(not c.result.ok for c in done):
+                gate.release()
+                break
+            replay.until(at)
+            victim = victims[n % len(victims)]
+            target = folder / f"cut-{n}-{at}-{victim}"
+            replay.disks(victim, target, rng)
+            world = World(target, recording.world.code)
+            world.write_config()
+            cut = Cut(at, victim, seed, kind, Result(), str(target))
+            tasks.create_task(one(cut, world, replay.device(world.device_port)))
+    return done
+
+
+async def deeper(recording: Recording, folder: Path, victim: str, seed: int) -> Recording:
+    """A second recording that begins on a disk that a cut left behind: its boots are recoveries."""
+    rng = random.Random(seed)
+    replay = Replay(recording)
+    replay.until(rng.choice(recording.span))
+    target = folder / "begin"
+    replay.disks(victim, target, rng)
+    world = World(target, recording.world.code)
+    world.write_config()
+    return await record(world, folder, 2.0, seed=seed, device=replay.device(world.device_port))
+
+
+async def run(
+    base: World, folder: Path, *, count: int, seed: int, at_once: int = 4
+) -> list[Cut]:
+    """All cuts: half in a first recording, a quarter each in two that begin after a cut."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first = await record(base, folder / "0", 4.0, seed=seed)
+    done = await cuts(first, folder / "0", count // 2, seed, at_once=at_once)
+    for n, victim in enumerate(PARTS, start=1):
+        (folder / str(n)).mkdir(exist_ok=True)
+        second = await deeper(first, folder / str(n), victim, seed + n)
+        done += await cuts(second, folder / str(n), count // 4, seed + n, at_once=at_once)
     return done
