@@ -4,10 +4,10 @@ A hub whose database was replaced by an older copy would sign a second history. 
 that leaves the hub is first written to the file `last-checkpoint`, and a start compares: a
 database behind the file serves nothing until `shanmen-hub restore` opens a new generation.
 
-The file has two slots of 4 KiB written in turn, each `sha256 ‖ newline ‖ note`, padded: a torn
-write spoils one of them and the other is the one before. It is synced when it is made and at
-stop, not with each write: a write that a power cut loses leaves the file *behind* the database
-(which syncs each commit), and that is harmless; only a file *ahead* of the database says restore.
+The file has slots of 4 KiB, each `sha256 ‖ newline ‖ note`, padded. Two are written in turn and not
+synced each time: a write that a power cut loses leaves the file *behind* the database (which syncs
+each commit), and that is harmless; only a file *ahead* of the database says restore. A cut may
+tear both, so a third, the anchor, is written now and then between two syncs.
 """
 
 import hashlib
@@ -21,16 +21,18 @@ from protocol.errors import Code, UnavailableError
 from protocol.limits import NOTE_BYTES_MAX
 
 SLOT_BYTES: Final = NOTE_BYTES_MAX + 128
+ANCHOR: Final = 2  # number of the slot
+ANCHOR_EVERY: Final = 1024  # writes: two syncs among a thousand are nothing
 
 
 class LastCheckpoint:
-    """The file; the newest valid slot is the one of the larger (generation, size)."""
+    """The file; of its notes the newest is that of the largest (generation, size)."""
 
     def __init__(self, path: Path) -> None:
         """path: made on first write."""
         self._path = path
         self._handle: int | None = None
-        self._next = 0
+        self._writes = 0
 
     def read(self) -> list[str]:
         """The notes that can be read, in no order; empty where there is no file."""
@@ -44,7 +46,8 @@ class LastCheckpoint:
     def write(self, note: str) -> None:
         """Write a checkpoint before it leaves the hub.
 
-        System calls: pwrite of one slot. First time: replace_file (see `bodies`), which syncs.
+        System calls: pwrite of one slot; each ANCHOR_EVERY times fsync, pwrite, fsync. First time:
+        replace_file (see `bodies`), which syncs.
         Raises UnavailableError if the file cannot be written: then the answer must not go out.
         """
         point("last-checkpoint.before")
@@ -52,8 +55,7 @@ class LastCheckpoint:
             if self._handle is None:
                 self._open(note)
             else:
-                os.pwrite(self._handle, _pack(note), self._next * SLOT_BYTES)
-                self._next ^= 1
+                self._write(self._handle, _pack(note))
         except OSError as error:
             raise UnavailableError(
                 Code.DISK_FULL, field="last-checkpoint", value=error.strerror
@@ -68,10 +70,17 @@ class LastCheckpoint:
             self._handle = None
 
     def _open(self, note: str) -> None:
-        kept = self.read()[-1:] or [note]
-        replace_file(self._path, _pack(kept[0]) + _pack(note))
+        replace_file(self._path, _pack(note) * (ANCHOR + 1))
         self._handle = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-        self._next = 0
+        self._writes = 0
+
+    def _write(self, handle: int, slot: bytes) -> None:
+        os.pwrite(handle, slot, self._writes % ANCHOR * SLOT_BYTES)
+        self._writes += 1
+        if self._writes % ANCHOR_EVERY == 0:
+            os.fsync(handle)
+            os.pwrite(handle, slot, ANCHOR * SLOT_BYTES)
+            os.fsync(handle)
 
 
 def _pack(note: str) -> bytes:
