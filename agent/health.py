@@ -6,7 +6,7 @@ Everything here is read by `status`; nothing here decides anything.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,6 +35,7 @@ class DeviceHealth:
     detail: str = ""  # why, one printable line
     since_us: int = 0  # wall time of the last change
     last_seen_us: int | None = None  # wall time of its last message
+    is_quiet: bool = False  # went with its driver, which was logged: it returns without a line
     counters: Counter[str] = field(default_factory=Counter)
 
 
@@ -63,6 +64,10 @@ class Health:
             return
         before, entry.state, entry.since_us = entry.state, state, self._now_us()
         good = state is DeviceState.ONLINE
+        if entry.is_quiet:
+            entry.is_quiet = False
+            if good:
+                return
         _LOG.log(
             logging.INFO if good else logging.WARNING,
             "device changed",
@@ -73,6 +78,14 @@ class Health:
                 "detail": detail,
             },
         )
+
+    def lost(self, devices: Sequence[str], detail: str) -> None:
+        """A driver lost its source, and all its devices with it; the driver's own line says so."""
+        for device in devices:
+            entry = self._device(device)
+            if entry.state in {None, DeviceState.ONLINE, DeviceState.SILENT}:
+                entry.state, entry.since_us = DeviceState.ABSENT, self._now_us()
+                entry.detail, entry.is_quiet = detail, True
 
     def count(self, device: str, counter: str, by: int = 1) -> None:
         """Add to one of a device's counters."""

@@ -7,6 +7,7 @@ hands it over, and one that does not verify under the pin is an alarm, not an ow
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from agent.core import Core
@@ -34,7 +35,9 @@ class OwnerWatch:
         pin: Pin,
         core: Core,
         health: Health,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._sleep = sleep
         self._client = client
         self._stored = stored
         self._pin = pin
@@ -46,14 +49,15 @@ class OwnerWatch:
         if self._core.identity.owner_confirmed:
             await self._finish()
             return
-        self._health.raise_alarm("owner-unconfirmed")
         wait_s = FIRST_WAIT_S
-        while self._pin.owner is not None:
-            if await self._ask():
-                self._health.clear_alarm("owner-unconfirmed")
-                return
-            await asyncio.sleep(wait_s)
+        while self._pin.owner is not None and not await self._ask():
+            self._health.raise_alarm("owner-unconfirmed")
+            await self._sleep(wait_s)
             wait_s = min(LONGEST_WAIT_S, wait_s * 2)
+        if self._pin.owner is None:
+            self._health.raise_alarm("owner-unconfirmed")  # only the configuration can help
+        else:
+            self._health.clear_alarm("owner-unconfirmed")
 
     async def _finish(self) -> None:
         """The principal was kept, and the process ended before the wraps were: make them now."""

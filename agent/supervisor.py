@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.health import Health
-from devices.driver import DeviceState, Driver, DriverError, Promise, Reading
+from devices.driver import Driver, DriverError, Promise, Reading
 from protocol.errors import ShanmenError
 
 _LOG: Final = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Supervisor:
         except DriverError as error:
             # The source is away; the driver itself is sound and keeps its instance.
             self._failed(slot, str(error))
-            self._source_lost(slot, error)
+            self._health.lost(slot.devices, error.code.key)
             return error.after_s if error.retry else BACKOFF_MAX_S
         except UncommittedError as error:
             # What it believes to be read was not committed: only a new instance asks again.
@@ -128,12 +128,6 @@ class Supervisor:
         slot.failures += 1
         if slot.failures == 1:
             _LOG.warning("driver stopped", extra={"driver": slot.name, "reason": reason})
-
-    def _source_lost(self, slot: Slot, error: DriverError) -> None:
-        for device in slot.devices:
-            known = self._health.devices.get(device)
-            if known is None or known.state in {None, DeviceState.ONLINE, DeviceState.SILENT}:
-                self._health.changed(device, DeviceState.ABSENT, error.code.key)
 
     def _backoff(self, failures: int) -> float:
         longest = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(failures - 1, 10))

@@ -1,5 +1,7 @@
 """Enrolment at the gateway: keys first, the answer believed only if it is this hub's to this request."""
 
+import asyncio
+
 import pytest
 from aiohttp import web
 
@@ -8,8 +10,11 @@ from agent.clock import Clock
 from agent.config import load
 from agent.enrol import enrol, read_token
 from agent.faults import Exit, Fault
+from agent.health import Health
+from agent.hub_client import HubClient
 from agent.identity import IdentityFiles
 from agent.keyring import Keyring
+from agent.owner import OwnerWatch
 from protocol import envelope, ids
 from protocol.enrolment import Enrolment
 from protocol.token import make_token
@@ -32,8 +37,6 @@ class EnrolHub:
         self.change = change or (lambda raw: raw)
         self.owner = owner
         self.asked = []
-        import asyncio
-
         self.release = asyncio.Event()
 
     async def __call__(self, request):
@@ -236,3 +239,66 @@ def test_a_mistyped_token_is_found_without_the_hub(text):
 @pytest.mark.parametrize("state", ["active", "waiting"])
 async def test_the_state_is_told(tmp_path, state):
     assert (await run(tmp_path, EnrolHub(state=state))).enrolled.state == state
+
+
+class Core:
+    """As much of the core as waits for an owner."""
+
+    def __init__(self, identity):
+        self.identity = identity
+        self.confirmed = []
+
+    async def confirm_owner(self, identity):
+        self.identity = identity
+        self.confirmed.append(identity)
+
+
+async def watch_owner(tmp_path, hub, *, tries=2, owner=PIN):
+    """Enrol while the hub has no principal, then wait for it; the waits end after `tries`."""
+    await run(tmp_path, hub, owner=owner)
+    keys, files = stored(tmp_path)
+    health = Health(lambda: 1)
+    core = Core(files.identity(keys, None))
+    seen = []
+
+    async def sleep(seconds):
+        seen.append((seconds, set(health.alarms)))
+        if len(seen) == tries:
+            hub.owner = True
+
+    async with serving(hub) as url:
+        config = config_of(tmp_path, url)
+        client = HubClient(config.hub, Clock(), hub=HUB.principal, key=keys.signing)
+        await client.open()
+        watch = OwnerWatch(
+            client=client,
+            stored=files,
+            pin=files.pin(None, files.enrolled(keys)),
+            core=core,
+            health=health,
+            sleep=sleep,
+        )
+        async with asyncio.timeout(5):
+            await watch.run()
+        await client.close()
+    return core, health, seen
+
+
+async def test_the_owners_principal_is_asked_for_until_it_comes(tmp_path):
+    core, health, seen = await watch_owner(tmp_path, EnrolHub(owner=False))
+    assert [seconds for seconds, _ in seen] == [1, 2]
+    assert seen[0][1] == {"owner-unconfirmed"}
+    assert health.alarms == {}
+    (identity,) = core.confirmed
+    assert identity.owner.principal == OWNER.principal
+    assert identity.owner_confirmed
+    keys, files = stored(tmp_path)
+    assert files.identity(keys, None).owner_confirmed  # also after a restart without a hub
+
+
+async def test_without_a_pin_nobody_is_asked(tmp_path):
+    hub = EnrolHub()
+    core, health, seen = await watch_owner(tmp_path, hub, owner=None)
+    assert core.confirmed == seen == []
+    assert set(health.alarms) == {"owner-unconfirmed"}
+    assert not [path for path in hub.asked if "objects" in path]
