@@ -18,6 +18,7 @@ from devices.demo.line import Line
 from devices.demo.reconcile import Account, reconcile
 from devices.demo.report import Station, figures, station_of, tell
 from devices.demo.site import RESOURCES
+from devices.demo.texts import say, text
 from devices.simulators.books import read_books
 from devices.simulators.broker import ACK_WAIT_S, BrokerError
 
@@ -33,25 +34,25 @@ def main() -> int:
     told = _arguments()
     folder = Path(told.keep) if told.keep else Path(tempfile.mkdtemp(prefix="shanmen-demo-"))
     if told.keep and folder.exists() and any(folder.iterdir()):
-        say(f"{folder} is not empty: give a new folder")
+        say("line.in_use", folder=folder)
         return 2
     try:
         good = asyncio.run(_demo(told, folder.resolve()))
     except* (CommandError, BrokerError, TimeoutError) as errors:
         error = _first(errors)
-        say(f"the demo could not go on: {error or 'a part was not ready in time'}")
+        say("line.stuck", error=str(error) or text("line.timeout"))
         good = False
     if good and not told.keep:
         shutil.rmtree(folder)
     else:
-        say(f"logs, keys and data: {folder}")
+        say("line.kept", folder=folder)
     return 0 if good else 1
 
 
 async def _demo(told: argparse.Namespace, folder: Path) -> bool:
     seed = told.seed if told.seed is not None else secrets.randbelow(1 << 31)
-    say(f"seed        {seed}   (python -m devices.demo --seed {seed} …)")
-    line = Line(folder, seed=seed, say=say)
+    say("line.seed", seed=seed)
+    line = Line(folder, seed=seed)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -61,7 +62,7 @@ async def _demo(told: argparse.Namespace, folder: Path) -> bool:
         began = time.monotonic()
         if told.chaos:
             seconds = told.seconds or 2 * SECONDS_MIN
-            harm = await wreak(line, schedule(seed, seconds), say)
+            harm = await wreak(line, schedule(seed, seconds))
             told.seconds = seconds
         await _run_until(line, stop, began, told.seconds)
         await line.stop_simulators()
@@ -70,23 +71,23 @@ async def _demo(told: argparse.Namespace, folder: Path) -> bool:
         accounts, stations = await _account(line, status)
     finally:
         await line.close()
-    failures = [text for child in line.children for text in child.failures]
-    tell(accounts, stations, say)
-    for text in failures:
-        say(f"  {text}")
+    failures = [one for child in line.children for one in child.failures]
+    tell(accounts, stations)
+    for failure in failures:
+        print(f"  {failure}")
     found = figures(accounts, stations, seconds=seconds, harm=harm, failures=len(failures))
     for row in found.rows():
         if not row["ok"]:
-            say(f"  BELOW ITS BAR {row['name']}: {row['value']} {row['unit']}, {row['bar']}")
+            say("verdict.below", **{name: row[name] for name in ("name", "value", "unit", "bar")})
     records = sum(one.read for one in accounts)
-    say(f"{records} records read back in {seconds:.0f} s; figures in {found.write()}")
+    say("verdict.done", records=records, seconds=seconds, path=found.write())
     return found.ok
 
 
 async def _run_until(line: Line, stop: asyncio.Event, began: float, seconds: float | None) -> None:
     """Run on until the time is over or somebody stops it; a line of progress now and then."""
     if seconds is None:
-        say("running until Ctrl-C")
+        say("line.until")
     while not stop.is_set():
         left = 1e9 if seconds is None else began + seconds - time.monotonic()
         if left <= 0:
@@ -98,7 +99,7 @@ async def _run_until(line: Line, stop: asyncio.Event, began: float, seconds: flo
             status = await line.status()
             done = sum(one["records"] for one in status.get("resources", []))
             if done:
-                say(f"  {time.monotonic() - began:5.1f} s  {done} records journalled")
+                say("line.progress", seconds=time.monotonic() - began, records=done)
 
 
 async def _drained(line: Line) -> dict[str, Any]:
@@ -141,11 +142,6 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-def say(text: str) -> None:
-    """Tell the user, at once."""
-    print(text, flush=True)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m devices.demo", description=__doc__)
     parser.add_argument("--for", dest="seconds", type=_span, metavar="TIME",
@@ -155,7 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--keep", metavar="DIR", help="put everything there and keep it")
     told = parser.parse_args()
     if told.chaos and told.seconds is not None and told.seconds < SECONDS_MIN:
-        parser.error(f"--chaos needs {SECONDS_MIN:g} s for all its kills and cuts")
+        parser.error(text("line.room", seconds=SECONDS_MIN))
     return told
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from devices.demo.children import Child
 from devices.demo.line import Line
+from devices.demo.texts import say, text
 
 Event = Literal["kill agent", "kill hub", "cut", "half-open"]
 
@@ -62,14 +62,15 @@ def schedule(seed: int, seconds: float) -> list[Happening]:
     return sorted(found, key=lambda one: one.at_s)
 
 
-async def wreak(line: Line, plan: list[Happening], say: Callable[[str], None]) -> Harm:
+async def wreak(line: Line, plan: list[Happening]) -> Harm:
     """Do it all, each thing at its time; at the end everything runs and the link is whole."""
     harm = Harm()
     began = asyncio.get_running_loop().time()
 
     async def one(happening: Happening) -> None:
         await asyncio.sleep(began + happening.at_s - asyncio.get_running_loop().time())
-        say(f"  {happening.at_s:5.1f} s  {happening.event} for {happening.lasts_s:.1f} s")
+        event = text("chaos." + happening.event.replace(" ", "_").replace("-", "_"))
+        say("chaos.happening", at=happening.at_s, event=event, lasts=happening.lasts_s)
         match happening.event:
             case "kill agent":
                 harm.agent_kills += await _bounce(line.agent, happening.lasts_s)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ import aiohttp
 from devices.demo.children import Child, CommandError, command, output_of
 from devices.demo.proxy import Link
 from devices.demo.site import RESOURCES, write_site
+from devices.demo.texts import say
 from devices.simulators.broker import Broker, free_port
 
 SITE: Final = "511527-A0007"
@@ -25,7 +25,7 @@ _POLL_S: Final = 0.2
 class Line:
     """Broker, hub, link, agent and simulators in one folder. `open` all, then `close` all."""
 
-    def __init__(self, folder: Path, *, seed: int, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, *, seed: int) -> None:
         self.folder = folder
         self.broker = Broker(folder / "broker")
         self.hub_port = free_port()
@@ -33,7 +33,6 @@ class Line:
         self.read_token = ""
         self.owner = ""
         self._seed = seed
-        self._say = say
         self._config = folder / "site" / "agent.toml"
         self.hub = self._child("hub", "shanmen-hub", "serve", "--data", str(folder / "hub"))
         self.agent = self._child("agent", "shanmen-agent", "run", "--config", str(self._config))
@@ -75,7 +74,7 @@ class Line:
         self.folder.mkdir(parents=True, exist_ok=True)
         await self.broker.start()
         await self.link.open()
-        self._say(f"broker      {self.broker.url}")
+        say("line.broker", url=self.broker.url)
         await self._open_hub()
         await self._open_agent()
         for simulator in self.simulators:
@@ -102,9 +101,8 @@ class Line:
         read = await self._run("shanmen-hub", "token", "new", "--read", "--name", "demo",
                                "--data", hub)  # fmt: skip
         self.read_token = read.split()[0]
-        self._say(f"hub         {self.hub_url}/v1/entries   (Authorization: Bearer "
-                  f"{self.read_token})")  # fmt: skip
-        self._say(f"owner       {self.owner}   (key and passphrase in {self.folder})")
+        say("line.hub", url=self.hub_url, token=self.read_token)
+        say("line.owner", owner=self.owner, folder=self.folder)
 
     async def _open_agent(self) -> None:
         write_site(
@@ -122,7 +120,7 @@ class Line:
         await self.agent.start()
         # The broker keeps for the agent what is published from the moment it subscribed.
         status = await self.agent_ready()
-        self._say(f"agent       {status['agent']} at site {SITE}, {len(RESOURCES)} resources")
+        say("line.agent", agent=status["agent"], site=SITE, resources=len(RESOURCES))
 
     async def hub_ready(self) -> None:
         """Wait until the hub accepts data. Raises TimeoutError, CommandError."""

@@ -1,16 +1,17 @@
 """The verdict: the table of the reconciliation, the findings, the figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from devices.demo.chaos import Harm
 from devices.demo.figures import Figures
 from devices.demo.reconcile import PROMISES, Account
+from devices.demo.texts import padded, text
 
 _COLUMNS: Final = (
-    ("resource", 17), ("class", 5), ("produced", 9), ("to device", 9), ("journalled", 10),
-    ("sealed", 8), ("accepted", 8), ("read back", 9), ("lost", 6), ("dupl.", 6),
+    ("resource", 17), ("class", 5), ("produced", 9), ("acknowledged", 10), ("journalled", 10),
+    ("sealed", 8), ("accepted", 8), ("read", 9), ("lost", 6), ("duplicated", 6),
 )  # fmt: skip
 
 
@@ -36,41 +37,42 @@ def agree(account: Account, station: Station) -> bool:
     return {station.journalled, station.sealed, station.accepted} == {account.read}
 
 
-def tell(
-    accounts: Sequence[Account], stations: dict[str, Station], say: Callable[[str], None]
-) -> None:
+def tell(accounts: Sequence[Account], stations: dict[str, Station]) -> None:
     """Print the table, and the first findings of what did not hold."""
-    say("")
-    say("  ".join(f"{name:>{width}}" for name, width in _COLUMNS))
+    print()
+    print("  ".join(padded(text(f"column.{name}"), width) for name, width in _COLUMNS))
     for one in accounts:
         station = stations[one.resource]
         cells = (
             one.resource, one.promise, one.produced, one.acknowledged, station.journalled,
             station.sealed, station.accepted, one.read, one.lost, one.duplicated,
         )  # fmt: skip
-        say("  ".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True)))
-    say("")
+        pairs = zip(cells, _COLUMNS, strict=True)
+        print("  ".join(padded(cell, width) for cell, (_, width) in pairs))
+    print()
     for one in accounts:
-        say(_sentence(one, stations[one.resource]))
+        print(_sentence(one, stations[one.resource]))
         for example in one.examples:
-            say(f"    {example}")
+            print(f"    {example}")
 
 
 def _sentence(one: Account, station: Station) -> str:
-    promise = PROMISES.get(one.promise, "nothing was produced")
-    more = []
+    held = one.kept and agree(one, station)
+    known = f"promise.{one.promise if one.promise in PROMISES else 'none'}"
+    said = text(f"verdict.{'kept' if held else 'broken'}", resource=one.resource,
+                promise=text(known))  # fmt: skip
     if one.promise == "B":
-        more.append(f"{one.repeats_marked} possible repeats marked")
+        said += text("verdict.repeats", count=one.repeats_marked)
     if one.promise == "D":
-        more.append(f"{one.units} persons counted in {one.read} records")
+        said += text("verdict.persons", units=one.units, read=one.read)
     if one.altered:
-        more.append(f"{one.altered} altered")
+        said += text("verdict.altered", count=one.altered)
     if one.unknown:
-        more.append(f"{one.unknown} in no book")
+        said += text("verdict.unknown", count=one.unknown)
     if not agree(one, station):
-        more.append(f"stations disagree: {station}")
-    held = "kept  " if one.kept and agree(one, station) else "BROKEN"
-    return f"  {held} {one.resource}: {promise}" + "".join(f"; {text}" for text in more)
+        said += text("verdict.stations", journalled=station.journalled, sealed=station.sealed,
+                     accepted=station.accepted)  # fmt: skip
+    return said
 
 
 def figures(

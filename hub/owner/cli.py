@@ -122,7 +122,8 @@ def _passphrase(told: argparse.Namespace, *, twice: bool = False) -> bytes:
 def _principal_add(told: argparse.Namespace) -> int:
     token = sys.stdin.readline() if told.token == "-" else told.token  # noqa: S105 — a dash
     path = Path(told.key)
-    done = asyncio.run(add_principal(path, url=told.hub, token=token.strip(), ca=told.ca or ""))
+    ca = str(Path(told.ca).resolve()) if told.ca else ""  # the next command may run elsewhere
+    done = asyncio.run(add_principal(path, url=told.hub, token=token.strip(), ca=ca))
     key = "principal.known" if done.known_before else "principal.added"
     _tell(key, url=told.hub, hub=show(done.hub), sites=", ".join(done.sites) or "–")
     return OK

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import string
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from devices.demo.figures import Bar, Figures, bars, is_ok
 from devices.demo.proxy import Link
 from devices.demo.reconcile import Account, reconcile
+from devices.demo.report import Station, tell
+from devices.demo.texts import LANGUAGES, catalogue
 from devices.simulators.books import Content, Made
 from protocol.times import show_time
 
@@ -213,3 +216,25 @@ async def test_link_forwards_is_cut_swallows_and_is_restored() -> None:
         writer.write(b"three")
         assert await reader.readexactly(5) == b"three"
         writer.close()
+
+
+def test_texts_are_there_in_both_languages_with_the_same_fields() -> None:
+    zh, en = (catalogue(one) for one in LANGUAGES)
+    assert zh.keys() == en.keys()
+    fields = {
+        key: {name for _, name, _, _ in string.Formatter().parse(en[key]) if name} for key in en
+    }
+    assert fields == {
+        key: {name for _, name, _, _ in string.Formatter().parse(zh[key]) if name} for key in zh
+    }
+
+
+def test_verdict_speaks_chinese_where_the_machine_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    good, bad = account(BOOK, ROWS), account(BOOK, ROWS[:2])
+    tell([good, bad], {"r": Station(3, 3, 3)})
+    said = capsys.readouterr().out
+    assert "守诺 r：恰好一次" in said
+    assert "违诺 r：恰好一次；各环节不一致" in said

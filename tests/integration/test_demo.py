@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ async def demo(folder: Path, *words: str) -> tuple[int, str]:
         "devices.demo",
         *words,
         cwd=folder,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
