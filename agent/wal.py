@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 HEADER_BYTES: Final = 32
 FRAME_BYTES: Final = 24
@@ -92,8 +92,10 @@ def repair(path: Path, main: Path) -> bytes | None:
     found = reader.walk()
     if found.state is not WalState.DAMAGED or not found.good:
         return None
-    pages = main.read_bytes() if main.exists() else b""
-    return reader.rewritten(found, pages)
+    if not main.exists():
+        return None
+    with main.open("rb") as file:
+        return reader.rewritten(found, file)
 
 
 def committed(raw: bytes, found: Walk) -> dict[int, bytes]:
@@ -152,7 +154,8 @@ class _Reader:
             return self._walk_without_header(frames)
         good, is_mended = self._good(frames)
         last = max((n for n, ok in enumerate(good) if ok), default=-1)
-        last = self._mendable_tail(frames, last)
+        whole = self._without_torn_end(frames, good, last)
+        last = self._mendable_tail(frames, last) if whole == last else whole
         bad = [n for n in range(last + 1) if not good[n]]
         state = WalState.CLEAN if last == len(frames) - 1 else WalState.TORN
         is_damaged = bool(bad) or is_mended
@@ -176,6 +179,38 @@ class _Reader:
                 is_mended = True
             before = [frame.stored] if ok else [frame.stored, *sums[:1]]
         return good, is_mended
+
+    def _without_torn_end(self, frames: list[_Frame], good: list[bool], last: int) -> int:
+        """The last frame that counts, without a last transaction that a power cut tore.
+
+        Only the last transaction can be without its sync, and it was not acknowledged: sectors of
+        it may be missing before others that arrived, the frame of its commit among them. A frame
+        that one flipped bit explains is damage all the same.
+        """
+        commits = [n for n in range(last + 1) if good[n] and frames[n].commit]
+        end = commits[-1] if commits else -1
+        loose = next((n for n in range(end + 1, last + 1) if not good[n]), None)
+        if loose is not None and not self._is_one_bit(frames, loose):
+            return loose - 1
+        before = commits[-2] if len(commits) > 1 else -1
+        bad = [n for n in range(before + 1, end) if not good[n]]
+        is_last = last == end and not any(
+            frames[n].commit and frames[n].salts == self._salts for n in bad
+        )
+        if is_last and any(not self._is_one_bit(frames, n) for n in bad):
+            return before
+        return last
+
+    def _is_one_bit(self, frames: list[_Frame], number: int) -> bool:
+        """Whether a bad frame differs in one bit from one that is good."""
+        frame = frames[number]
+        before = frames[number - 1].stored if number else self._sums
+        if frame.salts != self._salts:
+            return _one_bit_apart(frame.salts, self._salts)
+        if _one_bit_apart(frame.stored, self._sums_of(frame, before)):
+            return True
+        data = frame.head + bytes(frame.data)
+        return any(_explanations(data, before, frame.stored, self._order))
 
     def _mendable_tail(self, frames: list[_Frame], last: int) -> int:
         """The first bad frame behind the last good one is damage too if one bit explains it."""
@@ -228,7 +263,7 @@ class _Reader:
                 open_pages = {}
         return pages
 
-    def rewritten(self, found: Walk, pages: bytes) -> bytes:
+    def rewritten(self, found: Walk, main: BinaryIO) -> bytes:
         """The log up to the last good frame with checksums that hold."""
         frames = list(self.frames())[: found.good]
         magic = MAGIC_BIG if self._order == ">" else MAGIC_LITTLE
@@ -239,7 +274,7 @@ class _Reader:
         for number, frame in enumerate(frames):
             taken: tuple[bytes, bytes | memoryview] = (frame.head, frame.data)
             if number in found.bad:
-                taken = self._best(frame, before, pages) or (b"", b"")
+                taken = self._best(frame, before, main) or (b"", b"")
             before = frame.stored
             if taken[0]:
                 sums = checksum(taken[1], checksum(taken[0], sums, self._order), self._order)
@@ -247,11 +282,12 @@ class _Reader:
         return b"".join(out)
 
     def _best(
-        self, frame: _Frame, before: Sums, pages: bytes
+        self, frame: _Frame, before: Sums, main: BinaryIO
     ) -> tuple[bytes, bytes | memoryview] | None:
         """What stands in for a bad frame; None: nothing, its page number cannot be believed."""
         size = self._page_bytes
-        copy = pages[(frame.page - 1) * size : frame.page * size] if frame.page else b""
+        main.seek(max(0, frame.page - 1) * size)
+        copy = main.read(size)
         if len(copy) == size:
             sums = checksum(copy, checksum(frame.head, before, self._order), self._order)
             if sums == frame.stored:
@@ -259,7 +295,7 @@ class _Reader:
         mended = _mend(frame.head + bytes(frame.data), before, frame.stored, self._order)
         if mended is not None:
             return mended[:8], mended[8:]
-        count_max = len(pages) // size + len(self._raw) // size + 1
+        count_max = main.seek(0, 2) // size + len(self._raw) // size + 1
         if 1 <= frame.page <= count_max and frame.commit <= count_max:
             return frame.head, frame.data
         return None
