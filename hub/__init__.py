@@ -19,7 +19,7 @@ The files, in the order in which a request meets them:
     config, folder, making hub.toml, the data folder, `init`
     api/                   HTTP in and out; pool: its memory, attempts: its patience; bells: polls
     enrol, admin, commands, arguments, console: tokens, sites, agents, and the operator's way in
-    ingest, verify, judge, judged, accept, answers: one group from bytes to answers
+    ingest, verify, judge, judged, accept, evidence, answers: one group, bytes to answers
     registry, record       registration entries; one signed object, one leaf
     ledger, last_checkpoint  the tree, its proofs, and the checkpoint outside the database
     reading                what owners and the catalog may fetch
