@@ -142,7 +142,7 @@ class Journal:
                 self._has_room.clear()
 
     def _drop(self, pending: Pending) -> None:
-        """Class C cannot be asked again and does not wait: above the ring of 4 MiB it is counted."""
+        """Class C cannot be asked again and does not wait: above the ring it is counted."""
         for rows in pending.reading.rows:
             bound = self._bounds.get(rows.resource)
             if bound is not None:

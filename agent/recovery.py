@@ -13,7 +13,7 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,18 +206,30 @@ def _fill(path: Path, rows: Iterable[salvage.Found]) -> None:
             for table in salvage.BY_SQL
         }
         connection.execute("BEGIN")
-        for count, found in enumerate(rows):
-            if len(found.row) != places[found.table]:
-                continue
-            verb = "INSERT OR REPLACE" if found.exact else "INSERT OR IGNORE"
-            marks = ", ".join("?" * places[found.table])
-            connection.execute(f"{verb} INTO {found.table} VALUES({marks})", found.row)
-            if count % BATCH_ROWS == BATCH_ROWS - 1:
-                connection.execute("COMMIT")
-                connection.execute("BEGIN")
+        try:
+            _insert(connection, rows, places)
+        except sqlite3.OperationalError as error:
+            # No room for a second file: what is worth most is in, the rest is declared as lost.
+            _LOG.error("rebuilt in part", extra={"reason": str(error)})
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
         _drop_sealed(connection)
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _insert(
+    connection: sqlite3.Connection, rows: Iterable[salvage.Found], places: Mapping[str, int]
+) -> None:
+    for count, found in enumerate(rows):
+        if len(found.row) != places[found.table]:
+            continue
+        verb = "INSERT OR REPLACE" if found.exact else "INSERT OR IGNORE"
+        marks = ", ".join("?" * places[found.table])
+        connection.execute(f"{verb} INTO {found.table} VALUES({marks})", found.row)
+        if count % BATCH_ROWS == BATCH_ROWS - 1:
+            connection.execute("COMMIT")
+            connection.execute("BEGIN")
 
 
 def _drop_sealed(connection: sqlite3.Connection) -> None:

@@ -39,7 +39,24 @@ SHAPES: Final[dict[str, str]] = {
 }
 _ROWID_FIRST: Final = frozenset({"journal", "seen", "body", "content", "outbox", "quarantine"})
 #: Tables without row ids are read by SQL only; what they say can be learnt again.
-BY_SQL: Final = (*SHAPES, "meta", "watermark", "chain", "unsynced", "receipt_day")
+#: In the order of their worth: where the disk has no room for a second file, the last are cut off.
+BY_SQL: Final = (
+    "meta",
+    "run",
+    "stream",
+    "resource",
+    "epoch_key",
+    "watermark",
+    "chain",
+    "outbox",
+    "journal",
+    "body",
+    "unsynced",
+    "receipt_day",
+    "seen",
+    "quarantine",
+    "content",
+)
 
 
 @dataclass(frozen=True, slots=True)

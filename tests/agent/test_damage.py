@@ -140,7 +140,7 @@ def opened(main: bytes, log: bytes) -> tuple[wal.Walk, list[tuple[int, bytes]]]:
             return found, []
 
 
-@settings(max_examples=250)
+@settings(max_examples=120)
 @given(st.integers(0, 8 * len(LOG) - 1))
 def test_any_bit_of_a_log(position: int):
     log = bytearray(LOG)
@@ -151,7 +151,7 @@ def test_any_bit_of_a_log(position: int):
     assert len(whole) >= len(ROWS) - 1
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.integers(0, len(LOG)))
 def test_any_truncation_of_a_log(size: int):
     found, rows = opened(MAIN, LOG[:size])
@@ -159,7 +159,7 @@ def test_any_truncation_of_a_log(size: int):
     assert rows == ROWS[: len(rows)]
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(st.binary(max_size=3 * PAGE), st.integers(0, len(LOG)))
 def test_any_bytes_are_a_log(junk: bytes, at: int):
     for log in (junk, LOG[:at] + junk, LOG[:at] + junk + LOG[at + len(junk) :]):
@@ -241,7 +241,7 @@ async def test_any_page_zeroed_or_filled(tmp_path):
     site, numbers = await closed(tmp_path / "a")
     pages = (tmp_path / "a" / "spool.db").stat().st_size // PAGE
     for page in range(pages):
-        for fill in (b"\0", b"\xff"):
+        for fill in (b"\0", b"\xff") if page % 4 == 0 else (b"\0",):
             folder = tmp_path / f"p{page}-{fill.hex()}"
             shutil.copytree(tmp_path / "a", folder)
             with (folder / "spool.db").open("r+b") as file:
@@ -292,7 +292,7 @@ async def test_spool_truncated(tmp_path):
         shutil.copytree(tmp_path / "a", folder)
         with (folder / "spool.db").open("r+b") as file:
             file.truncate(cut)
-        await survives(site, folder, numbers if cut else numbers)
+        await survives(site, folder, numbers)
 
 
 # --- full disk -------------------------------------------------------------------------------------

@@ -1,0 +1,118 @@
+"""Remembered identities: against a plain set, through restarts, within their bounds."""
+
+import sqlite3
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent import schema
+from agent.seen import KEY_BYTES, Seen, Table
+
+HOUR_US = 3_600_000_000
+
+
+def fresh() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in schema.TABLES:
+        connection.execute(statement)
+    return connection
+
+
+def key(number: int) -> bytes:
+    import hashlib
+
+    return hashlib.blake2b(b"%d" % number, digest_size=KEY_BYTES).digest()
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.one_of(
+            st.lists(st.integers(0, 60), min_size=1, max_size=8, unique=True),
+            st.just("restart"),
+            st.just("lost commit"),
+        ),
+        max_size=40,
+    )
+)
+def test_like_a_set_as_long_as_the_bounds_hold(steps):
+    connection = fresh()
+    seen = Seen(age_us=HOUR_US, count_max=10_000)
+    model: set[int] = set()
+    at_us = 0
+    for step in steps:
+        at_us += 1000
+        if step == "restart":
+            seen = Seen(age_us=HOUR_US, count_max=10_000)
+            seen.load(connection, at_us)
+        elif step == "lost commit":
+            connection.execute("BEGIN")
+            seen.write(connection, [key(10**6 + at_us)], at_us)
+            connection.execute("ROLLBACK")
+        else:
+            new = [number for number in step if key(number) not in seen]
+            assert set(new) == set(step) - model
+            if new:
+                keys = [key(number) for number in new]
+                seen.move(keys, seen.write(connection, keys, at_us), at_us)
+            model |= set(new)
+    assert all(key(number) in seen for number in model)
+    assert key(999) not in seen
+    connection.close()
+
+
+def test_bounded_by_count():
+    connection = fresh()
+    seen = Seen(age_us=HOUR_US, count_max=2000)
+    for start in range(0, 20_000, 10):
+        keys = [key(n) for n in range(start, start + 10)]
+        seen.move(keys, seen.write(connection, keys, start), start)
+    assert seen._young.count + seen._old.count <= 2000
+    assert all(key(n) in seen for n in range(19_000, 20_000))
+    (rows,) = connection.execute("SELECT count(*) FROM seen").fetchone()
+    assert rows <= 2000 // 10 + 200
+    connection.close()
+
+
+def test_bounded_by_age():
+    connection = fresh()
+    seen = Seen(age_us=HOUR_US, count_max=10_000)
+    seen.move([key(1)], seen.write(connection, [key(1)], 0), 0)
+    for n in range(2, 6):
+        at_us = n * HOUR_US
+        seen.move([key(n)], seen.write(connection, [key(n)], at_us), at_us)
+    assert key(1) not in seen
+    again = Seen(age_us=HOUR_US, count_max=10_000)
+    again.load(connection, 5 * HOUR_US)
+    assert key(5) in again
+    assert key(2) not in again
+    connection.close()
+
+
+@given(st.sets(st.integers(1, 2**64 - 1), max_size=300))
+def test_table_holds_what_was_added(numbers):
+    table = Table()
+    table.add(numbers)
+    assert table.count == len(numbers)
+    assert all(number in table for number in numbers)
+    assert 2**64 - 1 in table or 2**64 - 1 not in numbers
+
+
+async def test_no_walk_through_the_spool(tmp_path):
+    """What is asked every second or at each batch goes by an index, however full the spool is."""
+    from agent.keeping import _evictable
+    from agent.spool import _bodies, _objects, _Room
+
+    connection = fresh()
+    asked: list[str] = []
+    connection.set_trace_callback(asked.append)
+    _objects(connection, _Room(10, 10))
+    _bodies(connection, _Room(10, 10), [], set())
+    _evictable(connection, 0, 0, pressed=False, limit=1)
+    connection.set_trace_callback(None)
+    assert len(asked) == 3
+    for sql in asked:
+        plan = " ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + sql))
+        assert any(f"USING INDEX {name}" in plan or f"USING COVERING INDEX {name}" in plan
+                   for name in ("body_due", "body_grace", "outbox_due")), plan
+    connection.close()
