@@ -142,6 +142,9 @@ async def test_content_encoding_refused(tmp_path: Path) -> None:
             headers["Content-Encoding"] = coding
             answer = await shell.call("POST", "/v1/sync", body=body, headers=headers)
             assert (answer.status, answer.key) == (415, "content-coding")
+        headers = {"Content-Type": MEDIA_TYPE, "Content-Encoding": "gzip"}
+        answer = await shell.call("POST", "/v1/enrol", body=body, headers=headers)
+        assert (answer.status, answer.key) == (415, "content-coding")
 
 
 async def test_signature_twice(tmp_path: Path) -> None:
