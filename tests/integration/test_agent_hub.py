@@ -299,3 +299,23 @@ async def test_tls_with_a_countys_own_authority(world, tmp_path):
     code, out, _ = await command("shanmen-agent", "doctor", "--config", str(config))
     assert "trusted, valid until" in out
     assert await agent.stop() == 0
+
+
+async def test_live_mode_reaches_a_gateway_that_the_hub_never_connects_to(world, broker):
+    await world.hub.start()
+    await world.add_principal()
+    config = world.config(broker=broker.url)
+    config.write_text(config.read_text().replace('age = "1s"', 'age = "1h"'))
+    await enrol(world, config)
+    agent = agent_of(world, config)
+    await agent.start()
+    await subscribed(world, config)
+    await publish(broker, 0, 5)
+    snapshot = await until_accepted(world, config, 5)  # the first segment after a start goes soon
+    await publish(broker, 5, 5)
+    snapshot = await world.status(config)
+    assert snapshot["resources"][0]["accepted"] == 5
+    await world.admin("agent", "live", snapshot["agent"])
+    began = time.monotonic()
+    await until_accepted(world, config, 10)
+    assert time.monotonic() - began < 10
