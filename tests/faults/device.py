@@ -32,7 +32,9 @@ class Device:
         self.pause_s = 0.002
         self._on_ack = on_ack
         self.on_made: Callable[[dict[str, object]], None] = lambda _message: None
-        self.next_at: list[int] = []  # event times, µs, of the next checks: an odd day, a wrong clock
+        self.next_at: list[
+            int
+        ] = []  # event times, µs, of the next checks: an odd day, a wrong clock
         self.junk = 0  # so many records that no pack takes are sent next
         self._next = {"A": 1, "D": 1, "E": 1, "J": 1}
         self._open: dict[str, dict[str, object]] = {}
@@ -45,7 +47,9 @@ class Device:
         self._on_ack, self.on_made = on_ack, on_made
 
     @classmethod
-    def resumed(cls, port: int, produced: dict[str, dict[str, object]], acked: set[str]) -> "Device":
+    def resumed(
+        cls, port: int, produced: dict[str, dict[str, object]], acked: set[str]
+    ) -> "Device":
         """The same device later: it still holds what it was not told `ok` for."""
         device = cls(port)
         device.books = Books(produced, acked)

@@ -31,9 +31,7 @@ async def queue_message(hub: Path) -> None:
             raw = make_inbox(message, signing).raw
             inbox.put(
                 tx,
-                InboxRow(
-                    agent=agent.id, generation=head.generation, n=n, expires_us=far, raw=raw
-                ),
+                InboxRow(agent=agent.id, generation=head.generation, n=n, expires_us=far, raw=raw),
             )
 
     store = Store(hub / "hub.db")

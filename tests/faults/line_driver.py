@@ -101,7 +101,11 @@ class LineDriver:
     def _reading(self, message: Mapping[str, Any], ack: Callable[[], None]) -> Reading | None:
         at, key = message["at"], message["key"]
         if key[0] == "A":
-            values = {"ticket_ref": key.encode(), "gate_no": message["gate"], "nth_check": message["nth"]}
+            values = {
+                "ticket_ref": key.encode(),
+                "gate_no": message["gate"],
+                "nth_check": message["nth"],
+            }
             record = Record(event_time_us=at, device="line-gate", values=values)
             return Reading(
                 rows=[Rows(resource=CHECKS, records=[record])],

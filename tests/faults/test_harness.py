@@ -29,10 +29,17 @@ for i in range(40):
 
 
 def run_writer(folder: Path, log: Path, synchronous: str, **extra: str) -> None:
-    env = {**os.environ, "LD_PRELOAD": str(shim()), "SHIM_ROOT": str(folder), "SHIM_TRACE": str(log)}
+    env = {
+        **os.environ,
+        "LD_PRELOAD": str(shim()),
+        "SHIM_ROOT": str(folder),
+        "SHIM_TRACE": str(log),
+    }
     marker = trace.Marker(log)
     command = [sys.executable, "-c", WRITER, str(folder), synchronous]
-    with subprocess.Popen(command, env={**env, **extra}, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command, env={**env, **extra}, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         for line in child.stdout:
             marker.event("committed", line.strip().encode())
@@ -75,7 +82,9 @@ def test_power_cuts_spare_a_synced_database_and_catch_an_unsynced_one(tmp_path: 
         folder = tmp_path / synchronous
         folder.mkdir()
         run_writer(folder, tmp_path / f"{synchronous}.trace", synchronous)
-        losses = lost_at_cuts(tmp_path / f"{synchronous}.trace", tmp_path / f"{synchronous}-cuts", 60)
+        losses = lost_at_cuts(
+            tmp_path / f"{synchronous}.trace", tmp_path / f"{synchronous}-cuts", 60
+        )
         assert (losses > 0) == expect_loss, (synchronous, losses)
 
 
@@ -114,9 +123,18 @@ def test_syncs_can_be_counted_slowed_and_failed(tmp_path: Path) -> None:
     synced = sum(e.op in (Op.SYNC, Op.DIRSYNC) for e in trace.read(tmp_path / "t"))
     assert int.from_bytes(count.read_bytes(), "little") == synced >= 40
     flag.touch()
-    env = {**os.environ, "LD_PRELOAD": str(shim()), "SHIM_ROOT": str(folder), "SHIM_SYNC_EIO": str(flag)}
+    env = {
+        **os.environ,
+        "LD_PRELOAD": str(shim()),
+        "SHIM_ROOT": str(folder),
+        "SHIM_SYNC_EIO": str(flag),
+    }
     code = "import os, sys; fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY); os.fsync(fd)"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder / "x")], env=env, cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", code, str(folder / "x")],
+        env=env,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert "Errno 5" in done.stderr

@@ -29,7 +29,9 @@ def log_of(folder: Path) -> tuple[bytearray, int]:
 
 
 @pytest.mark.parametrize("sectors", [1, 3, 8])
-def test_missing_sectors_of_the_last_transaction_are_a_torn_end(tmp_path: Path, sectors: int) -> None:
+def test_missing_sectors_of_the_last_transaction_are_a_torn_end(
+    tmp_path: Path, sectors: int
+) -> None:
     raw, second = log_of(tmp_path)
     at = second + 3 * FRAME + 600
     raw[at : at + 512 * sectors] = bytes(512 * sectors)

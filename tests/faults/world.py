@@ -73,17 +73,27 @@ class World:
     code: Path = ROOT  # where the packages are imported from: a mutant has a tree of its own
     hub_port: int = 0
     device_port: int = 0
+    agent_hub_port: int = 0  # where the agent finds its hub, if not at the hub itself
     children: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.hub_port, self.device_port = self.hub_port or free_port(), self.device_port or free_port()
+        self.hub_port, self.device_port = (
+            self.hub_port or free_port(),
+            self.device_port or free_port(),
+        )
 
     # --- commands -----------------------------------------------------------------------------
 
     def env(self, extra: Mapping[str, str]) -> dict[str, str]:
         path = os.pathsep.join([str(self.code), str(ROOT), str(PLUGIN)])
         base = {k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"}
-        return {**base, "PYTHONPATH": path, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "", **extra}
+        return {
+            **base,
+            "PYTHONPATH": path,
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "",
+            **extra,
+        }
 
     def words(self, command: str, *args: str) -> list[str]:
         # -P: the folder we run in must not come before PYTHONPATH.
@@ -121,7 +131,9 @@ class World:
         (self.folder / "pass").write_text("torture passphrase\n")
         await self.do("hub", "init", "hub", "--port", str(self.hub_port))
         owner = (
-            await self.do("owner", "key", "new", "owner.key", "--name", "o", "--passphrase-file", "pass")
+            await self.do(
+                "owner", "key", "new", "owner.key", "--name", "o", "--passphrase-file", "pass"
+            )
         ).split()[-1]
         (self.folder / "owner.txt").write_text(owner)
         await self.do("hub", "site", "add", "s1", "--name", "s1", "--owner", owner, "--data", "hub")
@@ -155,7 +167,7 @@ class World:
             AGENT_TOML.format(
                 folder=self.folder,
                 owner=(self.folder / "owner.txt").read_text(),
-                hub_port=self.hub_port,
+                hub_port=self.agent_hub_port or self.hub_port,
                 device_port=self.device_port,
                 keep=keep,
                 resources=resources,

@@ -145,9 +145,7 @@ async def run(
         done += await side_by_side(chosen, bases, folder / f"turn-{turn}", at_once)
         counts = counted(done)
         kills = [
-            Kill(*name.split(":"))
-            for name in sorted(names)
-            for _ in range(hits - counts[name])
+            Kill(*name.split(":")) for name in sorted(names) for _ in range(hits - counts[name])
         ]
         if not kills or any(not one.result.ok for one in done):
             break

@@ -1,11 +1,11 @@
 """Each part runs, prints what went wrong, and adds its figures."""
 
 import asyncio
-import json
 import os
-import re
+import shutil
 import sys
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,13 @@ from tests.faults.reconcile import Result
 from tests.faults.world import World
 from tests.shared import ROOT
 from tests.torture import kills as killing
+from tests.torture import mutants as hunting
 from tests.torture import powercut as cutting
+
+
+FUZZ_EXAMPLES = 20_000
+CONTROL_CUTS = 16
+NOTHING_COLLECTED = 5
 
 
 class Options(Protocol):
@@ -88,10 +94,58 @@ async def powercut(options: Options, figures: Figures) -> None:
 
 
 async def mutants(options: Options, figures: Figures) -> None:
-    """Mutants that must be caught."""
-    raise NotImplementedError
+    """Mutants that must be caught; the code as it is must pass the same seeds."""
+    folder = options.folder / "mutants"
+    base = World(folder / "base", options.code)
+    await base.make()
+    chosen = [m for m in hunting.MUTANTS if fnmatch(m.name, options.only)]
+    survivors = 0
+    for n, mutant in enumerate(chosen):
+        caught = await hunting.hunt(
+            mutant, base, folder / str(n), options.seed + n, at_once=options.at_once
+        )
+        survivors += caught.result is None
+        print(f"  {caught}", flush=True)
+        shutil.rmtree(folder / str(n))
+    controls = 0
+    for n, method in enumerate(sorted({m.method for m in chosen})):
+        control = await hunting.hunt(
+            None, base, folder / method, options.seed + n, method=method,
+            budget=CONTROL_CUTS, at_once=options.at_once,
+        )  # fmt: skip
+        print(f"  {control.name}: {control.result or 'all kept'}", flush=True)
+        controls += control.result is not None
+    figures.add("mutants", len(chosen))
+    figures.add("survivors", survivors)
+    figures.add("unmutated_caught", controls)
 
 
 async def fuzz(options: Options, figures: Figures) -> None:
-    """The fuzz tests, with ten times the examples."""
-    raise NotImplementedError
+    """The fuzz tests, with ten times the examples; two processes share the files."""
+    files = sorted(
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if path.name.startswith("test_fuzz") or "SHANMEN_FUZZ_EXAMPLES" in path.read_text("utf-8")
+    )
+    env = {**os.environ, "SHANMEN_FUZZ_EXAMPLES": str(FUZZ_EXAMPLES)}
+    waiting, failures = list(files), 0
+
+    async def worker() -> int:
+        failed = 0
+        while waiting:
+            path = waiting.pop(0)
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path, cwd=ROOT, env=env,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+            out, _ = await child.communicate()
+            said = out.decode().strip().splitlines()
+            print(f"  {path}: {said[-1] if said else ''}", flush=True)
+            if child.returncode not in (0, NOTHING_COLLECTED):
+                failed += 1
+                print("\n".join(said[-40:]))
+        return failed
+
+    failures = sum(await asyncio.gather(worker(), worker()))
+    figures.add("examples", FUZZ_EXAMPLES)
+    figures.add("failures", failures)

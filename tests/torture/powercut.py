@@ -276,9 +276,7 @@ async def deeper(recording: Recording, folder: Path, victim: str, seed: int) -> 
     return await record(world, folder, 2.0, seed=seed, device=replay.device(world.device_port))
 
 
-async def run(
-    base: World, folder: Path, *, count: int, seed: int, at_once: int = 4
-) -> list[Cut]:
+async def run(base: World, folder: Path, *, count: int, seed: int, at_once: int = 4) -> list[Cut]:
     """All cuts: half in a first recording, a quarter each in two that begin after a cut."""
     folder.mkdir(parents=True, exist_ok=True)
     first = await record(base, folder / "0", 4.0, seed=seed)
