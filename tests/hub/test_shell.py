@@ -63,3 +63,17 @@ async def test_the_owner_reads_what_nobody_else_may(tmp_path: Path) -> None:
         other = Gateway(shell)
         await other.join()
         assert (await shell.signed(other.signing, "GET", target)).status == 404
+
+
+async def test_an_agent_of_another_version_is_told_both(tmp_path: Path) -> None:
+    import msgspec
+
+    async with serving(tmp_path) as shell:
+        await shell.site()
+        gateway = Gateway(shell)
+        await gateway.join()
+        batch = msgspec.msgpack.decode(gateway.body()) | {"version": 9}
+        body = msgspec.msgpack.encode(batch)
+        answer = await shell.signed(gateway.signing, "POST", "/v1/sync", body)
+        assert (answer.status, answer.key) == (426, "version-unsupported")
+        assert answer.json["error"]["expected"] == "1; this batch has 9"
