@@ -41,7 +41,10 @@ _KEY_FILE: Final = "owner.key"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status."""
-    told = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["demo"]:  # its options are its own
+        os.execv(sys.executable, [sys.executable, "-m", "devices.demo", *words[1:]])  # noqa: S606
+    told = _parser().parse_args(words)
     run: Callable[[argparse.Namespace], int] = told.run
     try:
         return run(told)
@@ -167,10 +170,6 @@ async def _print(told: argparse.Namespace, keys: keyfile.OwnerKeys, interval: In
         return INCOMPLETE if found.without_body else OK
 
 
-def _demo(told: argparse.Namespace) -> int:
-    os.execv(sys.executable, [sys.executable, "-m", "devices.demo", *told.rest])  # noqa: S606
-
-
 # --- arguments ------------------------------------------------------------------------------------
 
 
@@ -195,8 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--token", required=True, help=say("option.token"))
     add.add_argument("--ca", help=say("option.ca"))
     _read_options(_command(commands, "read", _read, "read"))
-    demo = _command(commands, "demo", _demo, "demo")
-    demo.add_argument("rest", nargs=argparse.REMAINDER)
+    commands.add_parser("demo", help=say("about.demo"))
     return parser
 
 

@@ -1,8 +1,11 @@
 """Both languages have every text, with the same placeholders, and every code has its words looked up safely."""
 
+import os
 import re
 import string
 from pathlib import Path
+
+import pytest
 
 from hub.owner import cli
 from hub.owner.output import _safe, quality_names
@@ -51,3 +54,16 @@ def test_marks_have_names_and_formulas_are_defused() -> None:
     assert quality_names(1 << 40) == (str(1 << 40),)
     assert _safe("=1+1") == "'=1+1"
     assert _safe(-1) == -1
+
+
+def test_demo_gets_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def execv(_: str, words: list[str]) -> None:
+        ran.append(words[1:])
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", execv)
+    with pytest.raises(SystemExit):
+        cli.main(["demo", "--for", "60s", "--chaos"])
+    assert ran == [["-m", "devices.demo", "--for", "60s", "--chaos"]]
