@@ -88,6 +88,9 @@ class Sealer:
                 await asyncio.sleep(RETRY_S)
                 continue
             wait_s = self._wait_s()
+            if self._database.level >= DiskLevel.FULL:
+                await asyncio.sleep(RETRY_S)  # what is due stays due: look again, do not spin
+                continue
             try:
                 async with asyncio.timeout(wait_s):
                     await self._grew.wait()

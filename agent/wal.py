@@ -325,6 +325,8 @@ def _explanations(
     even, odd = (1, 1), (0, 1)  # influence of the last two words on (s0, s1)
     for word in range(len(data) // 4 - 2, -2, -2):
         for at, (a, b) in ((word, even), (word + 1, odd)):
+            if (a * delta[1] - b * delta[0]) & _MASK:
+                continue  # no change of this word alone has this effect
             for bit in range(32):
                 step = 1 << bit
                 if (a * step) & _MASK == delta[0] and (b * step) & _MASK == delta[1]:
