@@ -50,6 +50,7 @@ class Packed:
 
     written: Written | None
     places: dict[bytes, tuple[int, int]]  # segment id -> offset, length
+    lost: frozenset[bytes] = frozenset()  # accepted before, but their pack's file is gone
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ class Accept:
 
     def _write(self, work: Sequence[Work]) -> list[list[Outcome]]:
         self._decisions = []
-        judge = Judge(self._tx, work)
+        judge = Judge(self._tx, work, lost=self._packed.lost)
         judged = [judge.batch(one) for one in work]
         self._check_pack(judged)
         if any(one.accepted for one in judged):

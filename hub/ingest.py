@@ -200,14 +200,21 @@ class Ingest:
                 for item in request.checked:
                     if isinstance(item, CheckedSegment) and item.body and item.flaw is None:
                         found.setdefault(item.id, item.body)
-        if found:
-            for known in self._store.read_now(lambda tx: segments.with_body(tx, found)):
-                del found[known]
+        lost = self._forget_known(found) if found else frozenset()
         if not found:
             return Packed(None, {})
         written = self._bodies.write(list(found.values()))
         places = zip(found.items(), written.offsets, strict=True)
-        return Packed(written, {item: (at, len(body)) for (item, body), at in places})
+        return Packed(written, {item: (at, len(body)) for (item, body), at in places}, lost)
+
+    def _forget_known(self, found: dict[bytes, memoryview]) -> frozenset[bytes]:
+        """Take out bodies that are durable here; returns those that should be and are not."""
+        known = self._store.read_now(lambda tx: segments.bodies_of(tx, found))
+        sizes = {name: self._bodies.size_of(name) for name, _size in known.values()}
+        lost = frozenset(one for one, (name, size) in known.items() if sizes[name] != size)
+        for one in known.keys() - lost:
+            del found[one]
+        return lost
 
     # --- under the lock, and after it ------------------------------------------------------------
 

@@ -52,9 +52,15 @@ Work = tuple[AgentRow, list[Checked]]
 class Judge:
     """Judges batches against one transaction's rows; thrown away with the transaction."""
 
-    def __init__(self, tx: Tx, work: Iterable[Work]) -> None:
-        """work: everything that this judge will be asked about."""
+    def __init__(
+        self, tx: Tx, work: Iterable[Work], *, lost: frozenset[bytes] = frozenset()
+    ) -> None:
+        """work: everything that this judge will be asked about.
+
+        lost: segments whose body was accepted and is gone from the disk; it is welcome again.
+        """
         self._tx = tx
+        self._lost = lost
         self._resources: dict[bytes, Resource] = {}
         self._tails: dict[tuple[bytes, bytes], int] = {}
         self._new_rows: dict[bytes, list[RowRange]] = {}
@@ -194,7 +200,8 @@ class Judge:
                 return self._fork(judged, stream, header)
 
     def _duplicate(self, judged: Judged, item: CheckedSegment, row: SegmentRow) -> Outcome:
-        if row.state == State.BODY or item.body is None:
+        kept = row.state == State.BODY and row.id not in self._lost
+        if kept or item.body is None:
             again = Duplicate(State(row.state), row.id, row.generation, row.leaf)
             return self._again(judged, again)
         if item.flaw is not None:

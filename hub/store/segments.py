@@ -78,13 +78,10 @@ _AT = Prepared(
 _BY_IDS = Prepared(
     select(segment).where(segment.c.id.in_(bindparam("ids", expanding=True))), lists=("ids",)
 )
-_WITH_BODY = Prepared(
-    select(segment.c.id).where(
-        and_(
-            segment.c.id.in_(bindparam("ids", expanding=True)),
-            segment.c.state == bindparam("state"),
-        )
-    ),
+_BODIES = Prepared(
+    select(segment.c.id, pack.c.name, pack.c.size)
+    .join(pack, pack.c.n == segment.c.pack)
+    .where(segment.c.id.in_(bindparam("ids", expanding=True))),
     lists=("ids",),
 )
 _RANGE_BEFORE = Prepared(
@@ -140,9 +137,9 @@ def by_ids(tx: Tx, ids: Collection[bytes]) -> dict[bytes, SegmentRow]:
     return {one.id: one for one in _BY_IDS.structs(SegmentRow, tx, {"ids": list(ids)})}
 
 
-def with_body(tx: Tx, ids: Collection[bytes]) -> set[bytes]:
-    """Those of the ids whose body is durable here."""
-    return {row[0] for row in _WITH_BODY.rows(tx, {"ids": list(ids), "state": int(State.BODY)})}
+def bodies_of(tx: Tx, ids: Collection[bytes]) -> dict[bytes, tuple[str, int]]:
+    """Of those of the ids whose body was accepted: name and size of the pack that holds it."""
+    return {one: (name, size) for one, name, size in _BODIES.rows(tx, {"ids": list(ids)})}
 
 
 def at(tx: Tx, stream_n: int, seq: int) -> SegmentRow | None:

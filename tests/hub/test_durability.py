@@ -276,6 +276,12 @@ async def test_object_missing(tmp_path: Path) -> None:
         assert caught.value.code is Code.STORAGE_DAMAGED
         with pytest.raises(FatalError):
             await hub.reading.part(one.id, 0)
+        # An agent that still holds it sends it again: a duplicate by its row, but not on the disk.
+        outcome = await agent.send(hub, item(one))
+        assert verdicts(outcome) == ["Accepted"]
+        assert await hub.reading.segment(one.id) == one.raw
+        assert verdicts(await agent.send(hub, item(one))) == ["Duplicate"]
+        await check_whole(hub)
 
 
 async def test_conflict_costs_only_the_item(tmp_path: Path, monkeypatch) -> None:
