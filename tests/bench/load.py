@@ -7,12 +7,14 @@ state. Event times advance by 20 ms with a jitter of some ms, resource by resour
 
 import random
 from collections.abc import Iterator
+from itertools import cycle
 
 from protocol.packs import Pack, parse_pack
 from protocol.records import Record
 
 START_US = 1_790_000_000_000_000  # September 2026
 KINDS = ("checks", "counters", "bays")
+DISTINCT = 60_000  # records before they come again: 20 segments of 1,000 of each kind
 
 
 def field(name: str, kind: str, **more: object) -> dict[str, object]:
@@ -108,8 +110,24 @@ class Load:
         }
 
 
-def hand_overs(total: int, size: int, seed: int = 1) -> Iterator[tuple[str, list[Record]]]:
-    """`total` records as hand-overs of `size` records of one kind, the kinds in turn."""
+def hand_overs(
+    total: int, size: int, seed: int = 1, distinct: int = DISTINCT
+) -> Iterator[tuple[str, list[Record]]]:
+    """`total` records as hand-overs of `size` records of one kind, the kinds in turn.
+
+    After `distinct` records they come again from the first, so that any number of them fits into
+    memory; a segment is much shorter than that, so nothing compresses better for it.
+    """
+    made = list(_made(min(total, distinct), size, seed))
+    left = total
+    for kind, records in cycle(made):
+        if left <= 0:
+            return
+        yield kind, records[:left] if left < len(records) else records
+        left -= len(records)
+
+
+def _made(total: int, size: int, seed: int) -> Iterator[tuple[str, list[Record]]]:
     loads = [Load(kind, seed) for kind in KINDS]
     made = 0
     while made < total:

@@ -1,5 +1,4 @@
 """The straight-line program that the product is compared with: no queue, no task, no sleep.
-
 Same records, hand-over size and durability. A commit group: columns, checks, encryption, COMMIT. A
 segment: its journal rows back, sealed, signed, rows swapped for the body in one transaction. A batch:
 signed request; as the hub verify everything, one pack (fsync, rename, fsync of the folder), one
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from nacl import bindings
 
-from protocol.checkpoint import log_origin, make_note, vkey_text, verify_note
+from protocol.checkpoint import log_origin, make_note, verify_note, vkey_text
 from protocol.envelope import SigningKey
 from protocol.grades import Grade
 from protocol.ids import KeyId, ObjectId, ResourceId, SegmentId, StreamId
