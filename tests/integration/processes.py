@@ -3,9 +3,15 @@
 import asyncio
 import json
 import os
+import re
+import shutil
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from agent.status import ask
 
 BIN = Path(sys.executable).parent
 
@@ -107,6 +113,19 @@ async def done(*words: str, **env: str) -> str:
     return out
 
 
+async def make_template(folder: Path):
+    """A hub, an owner's key and a site, by the real commands."""
+    hub = str(folder / "hub")
+    await done("shanmen-hub", "init", hub, "--port", "1")
+    (folder / "pp").write_text("a long passphrase\n")
+    key = str(folder / "owner.key")
+    await done("shanmen", "key", "new", key, "--passphrase-file", str(folder / "pp"))
+    owner = (await done("shanmen", "key", "show", key)).split()[0]
+    about = ("--name", "S", "--region", "330523", "--owner", owner, "--data", hub)
+    await done("shanmen-hub", "site", "add", "s1", *about)
+    (folder / "owner").write_text(owner)
+
+
 class World:
     """A hub with an owner and a site, made by the real commands."""
 
@@ -117,18 +136,22 @@ class World:
         self.port = 0
         self.owner = ""
 
-    async def make(self):
+    async def make(self, template: Path):
+        """A copy of a hub with owner and site that is made once: five commands cost seconds."""
         from devices.simulators.broker import free_port
 
+        if not (template / "owner").exists():
+            await make_template(template)
+        for name in ("hub", "owner.key", "pp"):
+            source = template / name
+            if source.is_dir():
+                shutil.copytree(source, self.folder / name)
+            else:
+                shutil.copy2(source, self.folder / name)
+        self.owner = (template / "owner").read_text()
         self.port = free_port()
-        await done("shanmen-hub", "init", str(self.hub_folder), "--port", str(self.port))
-        (self.folder / "pp").write_text("a long passphrase\n")
-        key = str(self.folder / "owner.key")
-        await done("shanmen", "key", "new", key, "--passphrase-file", str(self.folder / "pp"))
-        self.owner = (await done("shanmen", "key", "show", key)).split()[0]
-        await self.admin(
-            "site", "add", "s1", "--name", "S", "--region", "330523", "--owner", self.owner
-        )
+        toml = self.hub_folder / "hub.toml"
+        toml.write_text(re.sub(r"(?m)^port = \d+$", f"port = {self.port}", toml.read_text()))
 
     async def admin(self, *words: str) -> str:
         return await done("shanmen-hub", *words, "--data", str(self.hub_folder))
@@ -204,5 +227,13 @@ direction = {{ path = "direction" }}
     def agent(self, config: Path) -> Service:
         return Service(self.folder, config.stem, "shanmen-agent", "run", "--config", str(config))
 
-    async def status(self, config: Path) -> dict[str, object]:
-        return json.loads(await done("shanmen-agent", "status", "--json", "--config", str(config)))
+    async def status(self, config: Path) -> dict[str, Any]:
+        """What `status --json` prints, asked over the agent's socket without a process."""
+        return await ask(self.folder / f"{config.stem}-data")
+
+    async def until(self, config: Path, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Ask again and again until it holds; the test's bound is 40 s."""
+        async with asyncio.timeout(40):
+            while not holds(snapshot := await self.status(config)):
+                await asyncio.sleep(0.05)
+        return snapshot
