@@ -53,6 +53,8 @@ class Keeping:
             pass
         if self._lane.database.level >= DiskLevel.FULL:
             await self._lane.database.checkpoint()
+            # Whoever else filled the file system may have made room: a small write finds out.
+            await self._lane.database.write("evict", _touch)
             return
         self._release()
         await self._correct()
@@ -260,6 +262,10 @@ def fold(connection: sqlite3.Connection, before_us: int) -> None:
             (stream, at_us // DAY_US, seq, seq, leaf, leaf),
         )
         connection.execute("DELETE FROM chain WHERE stream = ? AND seq = ?", (stream, seq))
+
+
+def _touch(_connection: sqlite3.Connection) -> None:
+    """Write nothing but the commit number."""
 
 
 def _has_unsynced(connection: sqlite3.Connection) -> bool:

@@ -362,5 +362,32 @@ async def test_polled_sources_stop_first(tmp_path):
         await asyncio.wait_for(polled, 5)
 
 
+async def test_file_system_filled_by_somebody_else(tmp_path):
+    """SQLITE_FULL far below our own limit: it ends when the others have made room."""
+    import asyncio
+
+    site = Site(tmp_path)
+    async with site.running():
+        await site.give(1)
+        database = site.core.main.database
+
+        def fill(connection):
+            connection.execute("PRAGMA max_page_count = 1")
+            connection.execute("INSERT INTO content(data) VALUES(zeroblob(9000000))")
+
+        try:
+            await database.write("keep", fill)
+        except UnavailableError:
+            pass
+        assert database.level is DiskLevel.FULL
+        assert not database.room.is_set()
+        waits = asyncio.ensure_future(site.give(2))
+        await site.core.keep_house()
+        await asyncio.wait_for(waits, 10)
+        assert database.level is DiskLevel.NORMAL
+        await site.drain()
+    assert site.hub.numbers() == [1, 2]
+
+
 async def test_body_state_numbers_keep_the_row_size(tmp_path):
     assert min(BodyState) >= 2
