@@ -33,7 +33,7 @@ owner = "{owner}"
 [hub]
 url = "http://127.0.0.1:{hub_port}"
 retry_min = "100ms"
-retry_max = "500ms"
+retry_max = "1s"
 
 [storage]
 budget = "8GiB"
