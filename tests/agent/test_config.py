@@ -175,13 +175,13 @@ VALUES = st.recursive(
             max_size=4,
         )
     ),
-    max_leaves=8,
+    max_leaves=4,
 )
 NAMES = st.sampled_from(list(AgentConfig.__struct_fields__)) | st.text(max_size=6)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.dictionaries(NAMES, VALUES, max_size=6), st.booleans())
+@given(st.dictionaries(NAMES, VALUES, max_size=4), st.booleans())
 def test_any_tree_gives_a_configuration_or_problems(tree, whole):
     if whole:
         tree = {"data": "/d", "hub": {"url": "https://h"}} | tree
