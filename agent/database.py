@@ -44,6 +44,7 @@ class Database:
         self.room = asyncio.Event()  # set while journalling is allowed
         self._settled = asyncio.Event()  # clear while the outcome of a COMMIT is unknown
         self._connection: sqlite3.Connection | None = None
+        self._shown: DiskLevel | None = None  # what `room` and `level_changed` were told last
         self._number = 0
         self._unknown: tuple[object, int, object] | None = None  # work, its number, its result
         self._outcomes: dict[int, object] = {}  # results of works that turned out as committed
@@ -83,14 +84,13 @@ class Database:
         self, name: str, work: Transaction[T], then: Callable[[T], None] | None
     ) -> T:
         loop = asyncio.get_running_loop()
-        before = self.disk.level
         await self._settled.wait()
         try:
             result = await loop.run_in_executor(self._thread, self._transact, name, work)
         except _UnknownError:
             result = await self._settle(name, work)
         finally:
-            if self.disk.level is not before:
+            if self.level is not self._shown:
                 self._show_level()
         if then is not None:
             then(result)
@@ -133,7 +133,7 @@ class Database:
         self._thread.shutdown(wait=True)
 
     def _show_level(self) -> None:
-        level = self.level
+        level = self._shown = self.level
         if level >= DiskLevel.ACKS_STOP:
             self.room.clear()
         else:
