@@ -157,26 +157,31 @@ def test_units_are_written_as_they_are_read(number):
     assert Size.parse(str(Size(number))) == number
 
 
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats(allow_nan=True, allow_infinity=True)
-    | st.text(max_size=20)
-    | st.sampled_from(
-        ["30s", "2GiB", "https://h", "http://h", "/x", "\x1b[2J", "as-hub-says", "parking.bay"]
-    ),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["id", "pack", "url", "longitude", "latitude", "age", "x", "", "a.b"])
-            | st.text(max_size=5),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=4,
+LEAVES = st.sampled_from(
+    [
+        None, True, False, 0, 1, -1, 10_001, 2**70, 0.5, float("nan"), float("inf"), -181.0,
+        "", "30s", "2GiB", "https://h", "http://h", "/x", "\x1b[2J", "as-hub-says", "parking.bay", "x" * 2000,
+    ]
+) | st.text(max_size=8)  # fmt: skip
+KEYS = st.sampled_from(
+    [
+        "id",
+        "pack",
+        "url",
+        "longitude",
+        "latitude",
+        "age",
+        "records",
+        "allow",
+        "grade",
+        "x",
+        "",
+        "a.b",
+        "\n",
+    ]
 )
+TABLES = st.dictionaries(KEYS, LEAVES | st.dictionaries(KEYS, LEAVES, max_size=2), max_size=4)
+VALUES = LEAVES | st.lists(LEAVES, max_size=3) | TABLES | st.lists(TABLES, max_size=3)
 NAMES = st.sampled_from(list(AgentConfig.__struct_fields__)) | st.text(max_size=6)
 
 
