@@ -112,28 +112,9 @@ class Core:
         questions = await mend(main, damage, identity, clock) if damage else []
         vault = None
         if inside:
-            in_vault, vault_damage = await open_database(
-                paths.vault, budget_bytes=settings.vault_budget_bytes
+            vault = await _open_vault(
+                paths, settings, identity, clock, (inside, root_key, boot, vault_random)
             )
-            vault = Lane(
-                database=in_vault,
-                bounds=inside,
-                identity=identity,
-                root=RootKey(root_key, vault_random),
-                clock=clock,
-                random=vault_random,
-                settings=settings,
-                boot=boot,
-                body_state=BodyState.KEPT,
-                budget_bytes=settings.vault_budget_bytes,
-            )
-            await vault.load()
-            if vault_damage:
-                for _ in await mend(vault, vault_damage, identity, clock):
-                    pass  # there is no hub to ask: what never leaves is compared with nobody
-                for bound in vault.bounds.values():
-                    if bound.stream is not None:
-                        bound.stream.state = StreamState.LIVE
         core = cls(
             main=main,
             vault=vault,
@@ -235,3 +216,34 @@ class Core:
             if bound.id in resources:
                 self.main.sealer.live[bound.local] = now_us + int(resources[bound.id] * 1e6)
         self.main.journal.grew.set()
+
+
+async def _open_vault(
+    paths: Paths,
+    settings: CoreSettings,
+    identity: Identity,
+    clock: Clock,
+    own: tuple[Mapping[str, Bound], bytes, bytes, Randomness],
+) -> Lane:
+    """The lane of what never leaves; `own`: its resources, root key, boot id and random source."""
+    inside, root_key, boot, random = own
+    database, damage = await open_database(paths.vault, budget_bytes=settings.vault_budget_bytes)
+    vault = Lane(
+        database=database,
+        bounds=inside,
+        identity=identity,
+        root=RootKey(root_key, random),
+        clock=clock,
+        random=random,
+        settings=settings,
+        boot=boot,
+        body_state=BodyState.KEPT,
+        budget_bytes=settings.vault_budget_bytes,
+    )
+    await vault.load()
+    if damage:
+        await mend(vault, damage, identity, clock)
+        for bound in vault.bounds.values():
+            if bound.stream is not None:
+                bound.stream.state = StreamState.LIVE  # what never leaves is compared with nobody
+    return vault
