@@ -10,7 +10,7 @@ from agent.answers import Answers
 from agent.forks import Forks
 from agent.keeping import Keeping
 from agent.lane import Lane, folder_of
-from agent.mending import mend
+from agent.mending import mend, open_questions
 from agent.pipeline import Pipeline
 from agent.ports import Clock, CoreSettings, Identity, Paths, Randomness
 from agent.recovery import Damage, open_database
@@ -93,9 +93,7 @@ class Core:
         bounds = {r.local: bind(r, identity.agent) for r in settings.resources}
         inside = {local: bound for local, bound in bounds.items() if not bound.leaves}
         outside = {local: bound for local, bound in bounds.items() if bound.leaves}
-        database, damage = await open_database(
-            paths.spool, budget_bytes=settings.budget_bytes
-        )
+        database, damage = await open_database(paths.spool, budget_bytes=settings.budget_bytes)
         main = Lane(
             database=database,
             bounds=outside,
@@ -109,7 +107,7 @@ class Core:
             budget_bytes=settings.budget_bytes,
         )
         await main.load()
-        questions = await mend(main, damage, identity, clock) if damage else []
+        questions = await mend(main, damage, identity, clock) if damage else open_questions(main)
         vault = None
         if inside:
             vault = await _open_vault(

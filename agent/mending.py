@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from agent.adoption import adopt
 from agent.lane import Lane
 from agent.ports import Clock, Identity
@@ -22,6 +24,7 @@ from protocol.ids import StreamId
 from protocol.limits import PRELUDE_BYTES
 from protocol.messages import EvidenceItem
 from protocol.notes import Gap, GapUnit, make_gap
+from protocol.segment import Continues
 
 
 @dataclass(slots=True)
@@ -41,6 +44,21 @@ class _Mended:
     rows: list[JournalRow]
     lost: int
     ask: EvidenceItem
+
+
+def open_questions(lane: Lane) -> list[EvidenceItem]:
+    """Questions of an earlier start that no answer reached: its new streams still wait."""
+    questions: list[EvidenceItem] = []
+    for bound in lane.bounds.values():
+        stream = bound.stream
+        if stream is None or stream.state is not StreamState.WAITING:
+            continue
+        if stream.continues is None:
+            stream.state = StreamState.LIVE  # there is nothing to ask about, or it has sealed since
+            continue
+        follows = msgspec.msgpack.decode(stream.continues, type=Continues)
+        questions.append(EvidenceItem(resource=bound.id, stream=follows.stream, after=follows.seq))
+    return questions
 
 
 async def mend(lane: Lane, damage: Damage, identity: Identity, clock: Clock) -> list[EvidenceItem]:

@@ -38,6 +38,13 @@ SHAPES: Final[dict[str, str]] = {
     "resource": "btibbiiib",
 }
 _ROWID_FIRST: Final = frozenset({"journal", "seen", "body", "content", "outbox", "quarantine"})
+_SQL_SHAPES: Final[dict[str, str]] = SHAPES | {
+    "meta": "t*",
+    "watermark": "tbb",
+    "chain": "bibbb*i",
+    "unsynced": "bbiii",
+    "receipt_day": "biiiii",
+}
 #: Tables without row ids are read by SQL only; what they say can be learnt again.
 #: In the order of their worth: where the disk has no room for a second file, the last are cut off.
 BY_SQL: Final = (
@@ -94,13 +101,23 @@ def read(path: Path, template: Path) -> Iterator[Found]:
 
 def _by_sql(path: Path, table: str) -> Iterator[Row | None]:
     """Rows in order; None at the end if the tree is broken somewhere."""
+    strange = False
     try:
         with closing(sqlite3.connect(path)) as connection:
-            connection.text_factory = bytes
+            connection.text_factory = _decoded
             for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608 - own names
+                if not _fits(_SQL_SHAPES[table], row):
+                    strange = True  # a tree that leads to a page of another one
+                    continue
                 yield tuple(_text(value) for value in row)
+        if strange:
+            yield None
     except (sqlite3.Error, OverflowError, MemoryError):
         yield None
+
+
+def _decoded(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
 
 
 def _text(value: object) -> Value:

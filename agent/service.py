@@ -134,13 +134,15 @@ async def put_together(plan: Plan, notifier: Notifier, clock: Clock) -> Parts:
     ground = await _ground(plan, clock)
     inbox, uplink = await _conversation(ground)
     core, health = ground.core, ground.health
+    supervisor = Supervisor(_slots(ground), core.pipeline, health)
+    core.forks.on_resumed = supervisor.ask_again
     return Parts(
         plan=plan,
         core=core,
         client=ground.client,
         uplink=uplink,
         inbox=inbox,
-        supervisor=Supervisor(_slots(ground), core.pipeline, health),
+        supervisor=supervisor,
         owner=OwnerWatch(
             client=ground.client,
             stored=ground.stored,

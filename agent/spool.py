@@ -107,8 +107,7 @@ class Spool:
         """The next batch within its bounds; empty if nothing is to be sent now."""
         now_us = self._clock.monotonic_us()
         waiting = {stream for stream, until in self._not_before.items() if until > now_us}
-        evidence, self._evidence = self._evidence, []
-        found = [SpoolItem(Ref("evidence", 0, item.stream), item) for item in evidence]
+        found = [SpoolItem(Ref("evidence", 0, item.stream), item) for item in self._evidence]
 
         def work(connection: sqlite3.Connection) -> tuple[list[SpoolItem], list[Ref]]:
             room = _Room(bytes_max - BATCH_OVERHEAD_BYTES, items_max - len(found))
@@ -119,7 +118,6 @@ class Spool:
 
         items, damaged = await self._database.read(work)
         if damaged:
-            self._evidence = evidence
             await self.damage(damaged)
             return await self.next_items(bytes_max, items_max)
         return found + items
@@ -140,6 +138,8 @@ class Spool:
         results = list(zip((item.ref for item in items), outcome.items, strict=False))
         accepted = [(ref, result) for ref, result in results if result.accepted]
         received = _sorted(results, len(accepted))
+        answered = [one.item for one in items if one.ref.kind == "evidence"]
+        self._evidence = [item for item in self._evidence if item not in answered]
         self._hold(results)
         now_us = self._clock.now_us()
 

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -55,6 +55,7 @@ class Slot:
     last_error: str = ""
     running: bool = False
     began_s: float = 0.0  # of the present run, by the loop's clock
+    pump: "Pump | None" = None
 
 
 class Supervisor:
@@ -82,6 +83,12 @@ class Supervisor:
         """Take no reading any more; drivers stay connected for their acknowledgements."""
         self._paused.set()
 
+    def ask_again(self, drivers: Collection[str]) -> None:
+        """Give these drivers new instances: what the old ones believe to be read was taken back."""
+        for slot in self.slots:
+            if slot.name in drivers and slot.pump is not None:
+                slot.pump.fail("watermark taken back")
+
     async def run(self) -> None:
         """Run all drivers; returns only by cancellation, after each has disconnected."""
         async with asyncio.TaskGroup() as group:
@@ -100,7 +107,8 @@ class Supervisor:
             if slot.driver is None:
                 slot.driver = slot.make()
             slot.running = True
-            await Pump(slot.name, slot.driver, self._intake, self._paused).run()
+            slot.pump = Pump(slot.name, slot.driver, self._intake, self._paused)
+            await slot.pump.run()
             self._failed(slot, "ended")
         except DriverError as error:
             # The source is away; the driver itself is sound and keeps its instance.
@@ -116,7 +124,7 @@ class Supervisor:
             self._failed(slot, type(error).__name__)
             _LOG.exception("driver broke", extra={"driver": slot.name})
         finally:
-            slot.running = False
+            slot.running, slot.pump = False, None
         return 0.0
 
     def _failed(self, slot: Slot, reason: str) -> None:
@@ -149,6 +157,11 @@ class Pump:
         self._under_way: deque[tuple[asyncio.Future[None], int]] = deque()
         self._records = 0
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def fail(self, reason: str) -> None:
+        """End the driver; a new instance asks its source again from what is committed."""
+        if not self._failure.done():
+            self._failure.set_result(reason)
 
     async def run(self) -> None:
         """Pump until the driver ends. Raises what the driver raises, or UncommittedError."""
