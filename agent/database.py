@@ -12,12 +12,12 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
 from agent import schema
 from agent.disk import Disk, DiskLevel
+from agent.worker import Worker
 from protocol.errors import Code, FatalError, UnavailableError
 
 T = TypeVar("T")
@@ -49,16 +49,16 @@ class Database:
         self._unknown: tuple[object, int, object] | None = None  # work, its number, its result
         self._outcomes: dict[int, object] = {}  # results of works that turned out as committed
         self._stopping = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
+        self._worker = Worker(path.stem)
 
     @classmethod
     async def open(cls, path: Path, *, budget_bytes: int) -> "Database":
         """Open or create the file (0600). Raises FatalError STORAGE_DAMAGED, UnavailableError."""
         database = cls(path, budget_bytes=budget_bytes)
         try:
-            await asyncio.get_running_loop().run_in_executor(database._thread, database._open)
+            await database._worker.run(database._open)
         except BaseException:
-            database._thread.shutdown(wait=False)
+            database._worker.close(wait=False)
             raise
         database._settled.set()
         database._show_level()
@@ -83,10 +83,9 @@ class Database:
     async def _write(
         self, name: str, work: Transaction[T], then: Callable[[T], None] | None
     ) -> T:
-        loop = asyncio.get_running_loop()
         await self._settled.wait()
         try:
-            result = await loop.run_in_executor(self._thread, self._transact, name, work)
+            result: T = await self._worker.run(self._transact, name, work)
         except _UnknownError:
             result = await self._settle(name, work)
         finally:
@@ -101,13 +100,12 @@ class Database:
         self._settled.clear()
         self._show_level()
         wait_s = SETTLE_WAIT_S[0]
-        loop = asyncio.get_running_loop()
         try:
             while not self._stopping:
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, SETTLE_WAIT_S[1])
                 try:
-                    return await loop.run_in_executor(self._thread, self._again, name, work)
+                    return await self._worker.run(self._again, name, work)
                 except _UnknownError:
                     continue
         finally:
@@ -118,8 +116,7 @@ class Database:
     async def read(self, work: Transaction[T]) -> T:
         """Run reading statements on the thread. Fetch everything: no cursor outlives the call."""
         await self._settled.wait()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._read, work)
+        return await self._worker.run(self._read, work)
 
     async def checkpoint(self, mode: str = "PASSIVE") -> None:
         """Copy the WAL into the file: PASSIVE, or TRUNCATE before a stop."""
@@ -128,9 +125,8 @@ class Database:
     async def close(self) -> None:
         """Checkpoint and close; the thread ends. What runs is finished first."""
         self._stopping = True
-        loop = asyncio.get_running_loop()
-        await asyncio.shield(loop.run_in_executor(self._thread, self._close))
-        self._thread.shutdown(wait=True)
+        await asyncio.shield(self._worker.run(self._close))
+        self._worker.close()
 
     def _show_level(self) -> None:
         level = self._shown = self.level

@@ -7,12 +7,12 @@ done and acknowledgements given, in the order of the hand-overs.
 
 import asyncio
 import sqlite3
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from agent.acknowledge import acknowledge
 from agent.database import Database
 from agent.groups import Part, Pending, Prepared, place_of, prepare
 from agent.ports import Clock, Randomness
@@ -155,6 +155,11 @@ class Journal:
         before = self.losses.get((local, reason), (0, at_us, at_us))
         self.losses[local, reason] = (before[0] + count, before[1], at_us)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether hand-overs are welcome now."""
+        return self._has_room.is_set()
+
     async def room(self) -> None:
         """Wait until hand-overs are welcome again: back-pressure for whoever can wait."""
         await self._has_room.wait()
@@ -283,7 +288,7 @@ class Journal:
 
         def then(committed: _Committed) -> None:
             self._move(committed, stamp)
-            self._acknowledge(group)
+            acknowledge(group)
 
         try:
             async with self.gate:
@@ -387,17 +392,6 @@ class Journal:
             self._lose(local, "quarantine full", count, stamp.wall_us)
         self.watermarks.update(committed.prepared.watermarks)
         self.grew.set()
-
-    def _acknowledge(self, group: Sequence[Pending]) -> None:
-        soon = asyncio.get_running_loop().call_soon
-        for pending in group:
-            future, ack = pending.future, pending.reading.ack
-            if not future.done():
-                future.set_result(None)
-            if ack is not None:
-                # Through the loop: an acknowledgement that raises is reported, and stops nobody.
-                soon(ack)
-        sys.audit("shanmen.point", "journal.acknowledged")
 
 
 def _is_waiting(pending: Pending) -> bool:

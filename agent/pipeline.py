@@ -62,7 +62,8 @@ class Pipeline:
 
     async def room(self, promise: Promise) -> None:
         """Wait until a source of this class is welcome; polled ones stop at 85 % of the disk."""
-        await self._main.journal.room()
+        if not self._main.journal.has_room:
+            await self._main.journal.room()
         if promise in _POLLED:
             await self._main.polled_room.wait()
 

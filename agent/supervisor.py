@@ -156,6 +156,7 @@ class Pump:
         self._intake = intake
         self._under_way: deque[tuple[asyncio.Future[None], int]] = deque()
         self._records = 0
+        self._has_room = asyncio.Event()
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def fail(self, reason: str) -> None:
@@ -189,7 +190,9 @@ class Pump:
                     # Not taken, so not acknowledged: its source has it still after the stop.
                     await asyncio.Event().wait()
                 self._submit(reading)
-                await self._make_room()
+                if self._is_full():
+                    self._has_room.clear()
+                    await self._has_room.wait()
                 await self._intake.room(reading.promise)
         finally:
             if isinstance(readings, AsyncGenerator):
@@ -200,26 +203,31 @@ class Pump:
             future = self._intake.submit(reading, driver=self._name)
         except ShanmenError as error:
             raise UncommittedError(error.code.key) from error
-        count = sum(len(rows.records) for rows in reading.rows)
+        rows = reading.rows
+        count = len(rows[0].records) if len(rows) == 1 else sum(len(r.records) for r in rows)
         self._under_way.append((future, count))
         self._records += count
-        future.add_done_callback(self._done)
+        if len(self._under_way) == 1:
+            future.add_done_callback(self._done)
 
-    def _done(self, future: "asyncio.Future[None]") -> None:
-        error = None if future.cancelled() else future.exception()
-        if future.cancelled() or error is not None:
-            reason = "cancelled" if error is None else _reason(error)
-            if not self._failure.done():
-                self._failure.set_result(reason)
+    def _is_full(self) -> bool:
+        return self._records > WINDOW_RECORDS or len(self._under_way) > WINDOW_READINGS
 
-    async def _make_room(self) -> None:
-        while self._under_way and self._under_way[0][0].done():
-            self._records -= self._under_way.popleft()[1]
-        while self._records > WINDOW_RECORDS or len(self._under_way) > WINDOW_READINGS:
-            # Not `await future`: cancelling us must not cancel a commit.
-            await asyncio.wait([self._under_way[0][0]])
-            while self._under_way and self._under_way[0][0].done():
-                self._records -= self._under_way.popleft()[1]
+    def _done(self, _oldest: "asyncio.Future[None]") -> None:
+        """The oldest is done, usually with a whole commit: one callback looks at all of it."""
+        under_way = self._under_way
+        while under_way and under_way[0][0].done():
+            future, count = under_way.popleft()
+            self._records -= count
+            error = None if future.cancelled() else future.exception()
+            if future.cancelled() or error is not None:
+                reason = "cancelled" if error is None else _reason(error)
+                if not self._failure.done():
+                    self._failure.set_result(reason)
+        if under_way:
+            under_way[0][0].add_done_callback(self._done)
+        if not self._is_full():
+            self._has_room.set()
 
 
 def _reason(error: BaseException) -> str:

@@ -8,8 +8,8 @@ from tests.agent.kit import Site
 from tests.shared import ROOT
 
 CORE = (
-    "adoption answers building core database disk epochs forks groups journal keeping lane memory"
-    " mending pipeline quarantine recovery register resources rest rows runs salvage schema sealer"
+    "acknowledge adoption answers building core database disk epochs forks groups journal keeping lane"
+    " memory mending pipeline quarantine recovery register resources rest rows runs salvage schema sealer"
     " seen segments spool vault wal effects service"
 ).split()
 
