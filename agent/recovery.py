@@ -114,6 +114,8 @@ def _is_copied(path: Path, log: Path, rewritten: bytes) -> bool:
         pages[int.from_bytes(rewritten[at : at + 4], "big")] = rewritten[start : start + size]
     with path.open("rb") as file:
         for number, page in pages.items():
+            if not number:
+                return False  # no page has this number: the frame is garbage
             file.seek((number - 1) * size)
             if file.read(size) != page:
                 return False

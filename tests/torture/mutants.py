@@ -47,18 +47,18 @@ MUTANTS = (
     ),
     Mutant(
         "agent: acknowledged before commit", "agent/journal.py",
-        "            async with self.gate:\n                await self._database.write(\"commit\"",
+        '            async with self.gate:\n                await self._database.write("commit"',
         "            self._acknowledge(group)\n"
         "            await asyncio.sleep(0.02)\n"
-        "            async with self.gate:\n                await self._database.write(\"commit\"",
+        '            async with self.gate:\n                await self._database.write("commit"',
         "agent",
     ),
     Mutant(
         "agent: body dropped before its receipt is verified", "agent/uplink.py",
         "        outcome = self._sync.receive(raw, now_us=self._clock.now_us())\n",
-        "        await self._spool._database.write('receipt', lambda c: [c.execute(\n"
-        "            'DELETE FROM body WHERE id = ?', (i.ref.row,))\n"
-        "            for i in items if i.ref.kind == 'body'] and None)\n"
+        "        await self._spool._database.write('receipt', lambda c: [\n"
+        "            c.execute(f'DELETE FROM {t} WHERE id = ?', (i.ref.row,))\n"
+        "            for i in items if i.ref.kind == 'body' for t in ('body', 'content')] and None)\n"
         "        outcome = self._sync.receive(raw, now_us=self._clock.now_us())\n",
         "liar",
     ),

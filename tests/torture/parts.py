@@ -17,7 +17,6 @@ from tests.torture import kills as killing
 from tests.torture import mutants as hunting
 from tests.torture import powercut as cutting
 
-
 FUZZ_EXAMPLES = 20_000
 CONTROL_CUTS = 16
 NOTHING_COLLECTED = 5
