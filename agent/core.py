@@ -17,10 +17,11 @@ from agent.recovery import Damage, open_database
 from agent.resources import Bound, bind
 from agent.rest import RootKey
 from agent.schema import BodyState, StreamState
-from agent.spool import Spool, get
+from agent.spool import Received, Ref, Spool, get
 from protocol.checkpoint import parse_note
 from protocol.errors import UnavailableError
 from protocol.ids import ResourceId
+from protocol.sync import Outcome
 from protocol.wraps import Seen
 
 KEEP_S: Final = 1.0  # between rounds of housekeeping
@@ -140,9 +141,18 @@ class Core:
         main.sealer.due_bodies = stats.due
         main.sealer.sealed = spool.wake
         spool.on_receipt = self._received
-        spool.follow = self.answers.follow
-        spool.damage = self.answers.damaged
+        spool.follow = self._follow
+        spool.damage = self._damaged
         spool.wake.set()
+
+    async def _follow(self, received: Received, outcome: Outcome) -> None:
+        await self.answers.follow(received, outcome)
+        if received.refused or received.forked or received.missing or outcome.new_generation:
+            self.main.sealer.due_bodies = (await self.spool.stats()).due
+
+    async def _damaged(self, refs: Sequence[Ref]) -> None:
+        await self.answers.damaged(refs)
+        self.main.sealer.due_bodies = (await self.spool.stats()).due
 
     def _received(self, moved: Sequence[tuple[bytes, int]]) -> None:
         by_id = {bound.id: bound for bound in self.main.bounds.values()}

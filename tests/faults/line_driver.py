@@ -53,6 +53,7 @@ class LineDriver:
         self._total = int(total) if total else 0
         row = context.watermark("row")
         self._row = int(row) if row else 0
+        self._open: set[asyncio.StreamWriter] = set()
         #: Not committed yet: who is to be told when it is. A device that comes back asks again.
         self._waiting: dict[str, list[Callable[[], None]]] = {}
 
@@ -61,12 +62,17 @@ class LineDriver:
             server = await asyncio.start_server(self._serve, "127.0.0.1", self._config.port)
         except OSError as error:
             raise DriverError(Code.BUSY, field="port", value=self._config.port) from error
-        async with server:
+        try:
             while True:
                 yield await self._queue.get()
+        finally:
+            server.close()
+            for writer in list(self._open):
+                writer.close()  # a device must not talk to an instance that nobody reads
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(f"from {self._row + 1}\n".encode())
+        self._open.add(writer)
         try:
             while line := await reader.readline():
                 message = json.loads(line)
@@ -79,6 +85,7 @@ class LineDriver:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            self._open.discard(writer)
             writer.close()
 
     async def _take(self, message: Mapping[str, Any], ack: Callable[[], None]) -> None:
