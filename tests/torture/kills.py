@@ -73,7 +73,7 @@ def plans(kills: Sequence[Kill], seed: int) -> list[Plan]:
     return [plan for plan in made if plan.kills]
 
 
-async def ordeal(world: World, plan: Plan) -> Killed:
+async def ordeal(world: World, plan: Plan, *, inside: bool = False) -> Killed:
     """Run one world through its kills, drain it, compare it; the folder is left to the caller."""
     trial = Trial(world, plan.seed)
     trial.begin()
@@ -87,7 +87,7 @@ async def ordeal(world: World, plan: Plan) -> Killed:
             trial.fail(error)
         else:
             await produce_a_little(trial)
-            await trial.judge()
+            await trial.judge(inside=inside)
     finally:
         await trial.close()
     return trial.outcome

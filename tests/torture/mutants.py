@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         "agent: acknowledged before commit", "agent/journal.py",
         '            async with self.gate:\n                await self._database.write("commit"',
-        "            self._acknowledge(group)\n"
+        "            acknowledge(group)\n"
         "            await asyncio.sleep(0.02)\n"
         '            async with self.gate:\n                await self._database.write("commit"',
         "agent",
@@ -100,7 +100,9 @@ async def hunt(
     code = base.code
     if mutant is not None:
         method, code = mutant.method, folder / "code"
-        shutil.copytree(base.code, code, ignore=shutil.ignore_patterns("__pycache__"))
+        for package in ("agent", "hub", "protocol", "devices"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(base.code / package, code / package, ignore=ignored)
         mutant.apply(code)
     name = mutant.name if mutant else f"as it is, {method}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,7 @@ async def by_cuts(
     world: World, folder: Path, seed: int, *, method: str, budget: int, at_once: int
 ) -> tuple[Result | None, int]:
     """Cut the victim's power until something is missing."""
-    recording = await record(world, folder, 3.0, seed=seed)
+    recording = await record(world, folder, 3.0, seed=seed, ends=())
     done = await cuts(
         recording, folder, budget, seed, victims=(method,), stop_at_first=True, at_once=at_once
     )

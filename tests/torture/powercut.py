@@ -8,6 +8,7 @@ with what it was not told `ok` for, and everything must be there once.
 """
 
 import asyncio
+import functools
 import json
 import random
 import shutil
@@ -41,7 +42,7 @@ class Recording:
     made: dict[str, dict[str, object]] = field(default_factory=dict)  # before it began
     told: set[str] = field(default_factory=set)
 
-    @property
+    @functools.cached_property
     def span(self) -> range:
         """Where a cut can be: after the first thing that the device was told."""
         first = next(i for i, e in enumerate(self.effects) if e.op == Op.EVENT and e.path == "ok")
@@ -74,7 +75,12 @@ class Recording:
         return [at for at in found if at in self.span]
 
 
-async def record(world: World, folder: Path, seconds: float, *, seed: int, device: Device | None = None
+ENDS = ("agent kill", "hub kill", "agent stop", "hub stop")
+
+
+async def record(
+    world: World, folder: Path, seconds: float, *, seed: int, device: Device | None = None,
+    ends: Sequence[str] = ENDS,
 ) -> Recording:  # fmt: skip
     """Run hub and agent under the shim while the device produces; some kills and stops on the way."""
     rng = random.Random(seed)
@@ -99,10 +105,8 @@ async def record(world: World, folder: Path, seconds: float, *, seed: int, devic
     running = asyncio.create_task(device.run())
     try:
         await asyncio.sleep(seconds)
-        for name, end in (
-            ("agent", live.kill), ("hub", live.kill), ("agent", live.stop), ("hub", live.stop),
-        ):  # fmt: skip
-            await end(name)
+        for name, _, how in (end.partition(" ") for end in ends):
+            await (live.kill(name) if how == "kill" else live.stop(name))
             await start(name)
             await asyncio.sleep(rng.uniform(0.5, 1.5))
         await asyncio.sleep(seconds / 2)
