@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from tests.faults.build import shim
 from tests.faults.inbox import queue_message
 from tests.faults.world import WorldError
 from tests.torture.trial import Kill, Trial
@@ -22,6 +21,7 @@ Scenario = Callable[[Trial, Kill], Awaitable[bool]]
 
 DAY_US = 86_400_000_000
 DAY_S = 86_400
+BUDGET_MIB = 64  # of the worlds' agents
 
 
 async def at_a_moment(trial: Trial, kill: Kill) -> bool:
@@ -200,24 +200,31 @@ async def full_quarantine(trial: Trial, kill: Kill) -> bool:
 
 
 async def full_disk(trial: Trial, kill: Kill) -> bool:
-    """The disk is full for a while."""
+    """The budget is used up while rows wait to be sealed; later there is room again."""
     world = trial.world
-    flag = world.folder / "enospc"
-    flag.unlink(missing_ok=True)
     trial.device.producing = True
-    await trial.ensure("hub")
-    await world.stop("agent")
-    await world.start(
-        "agent",
-        LD_PRELOAD=str(shim()),
-        SHIM_ROOT=str(world.folder / "agent"),
-        SHIM_ENOSPC=str(flag),
-        SHANMEN_POINT=f"{kill.point}:{kill.nth}",
-    )
-    flag.touch()
-    released = await world.died("agent", 3.0)
-    flag.unlink()
-    return await trial.fell(kill, 0.1 if released else 20.0)
+    await trial.ensure("hub", "agent")
+
+    async def waiting() -> bool:
+        return bool((await world.status())["spool"]["journal"])
+
+    async def is_full() -> bool:
+        return (await world.status())["state"] == "disk-full"
+
+    await trial.until(waiting)
+    await world.kill("agent")
+    spool = world.folder / "agent" / "spool.db"
+    add_ballast(spool)
+    try:
+        await trial.arm(kill)
+        if kill.point == "reserve.restored":
+            await trial.until(is_full, 10)
+            await asyncio.sleep(1.0)
+            drop_ballast(spool)
+        return await trial.fell(kill)
+    finally:
+        await world.kill("agent")
+        drop_ballast(spool)
 
 
 async def inbox_message(trial: Trial, kill: Kill) -> bool:
@@ -338,6 +345,23 @@ def spoil_first_due(path: Path) -> None:
             data = bytearray(row[1])
             data[len(data) // 2] ^= 4
             db.execute("UPDATE content SET data = ? WHERE id = ?", (bytes(data), row[0]))
+    db.close()
+
+
+def add_ballast(path: Path) -> None:
+    """A table of somebody's that takes the whole budget."""
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE IF NOT EXISTS ballast(b BLOB)")
+        for _ in range(BUDGET_MIB):
+            db.execute("INSERT INTO ballast VALUES(zeroblob(1048576))")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    db.close()
+
+
+def drop_ballast(path: Path) -> None:
+    """Room again; also while the agent runs."""
+    with sqlite3.connect(path, timeout=20) as db:
+        db.execute("DROP TABLE IF EXISTS ballast")
     db.close()
 
 
