@@ -11,17 +11,16 @@ from agent.epochs import Epoch
 from agent.groups import open_body
 from agent.ports import Identity, Randomness
 from agent.resources import Bound, JournalRow, Stream
+from agent.resume import Marks, Tail, fits, load_tail, seal_resume
 from protocol.chain import RowRange
 from protocol.ids import SegmentId
-from protocol.limits import RESUME_BYTES_MAX, ROW_RANGES_MAX
+from protocol.limits import ROW_RANGES_MAX
 from protocol.records import Columns, concat, load_columns
 from protocol.segment import Continues, Segment, seal
-from protocol.suites import suite
 from protocol.times import ClockMark, ClockSource
 
 BATCH_BYTES_MAX: Final = 1 << 20  # journal bytes of one segment
 NONCE_BYTES: Final = 24
-_RESUME_SUITE: Final = 1
 _CLOCK_STEP_US: Final = 500_000
 
 
@@ -50,7 +49,7 @@ class Piece:
     rows: tuple[RowRange, ...]
     clock: ClockKey
     event_us: int  # an event time that decides the epoch
-    resume: bytes = b""
+    tail: Tail = field(default_factory=Tail)
 
     def within_bounds(self) -> Iterable["Piece"]:
         """The same as several, where more row ranges are named than a header may have."""
@@ -61,7 +60,10 @@ class Piece:
             if at == 0 and stop == self.columns.count:
                 yield self
                 return
-            yield replace(self, columns=self.columns.slice(start, stop), rows=ranges)
+            part = replace(self, columns=self.columns.slice(start, stop), rows=ranges)
+            if stop < self.columns.count:
+                part = replace(part, tail=Tail(self.tail.is_regained))
+            yield part
             start = stop
 
 
@@ -85,31 +87,53 @@ class _Bucket:
 def pieces(
     opened: Sequence[Opened], interval: tuple[int, int] | None, epoch_us: int
 ) -> list[Piece]:
-    """Cut rows by epoch bucket and clock.
+    """Cut rows by class of source, watermarks that fit one header, epoch bucket and clock.
 
     interval: event times that the open epoch takes, or None for an open grade (no epochs). What is
     outside goes by its own interval of `epoch_us`. Raises DecodeError for a body of no columns.
     """
-    buckets: dict[tuple[ClockKey, int | None], _Bucket] = {}
-    resume = b""
-    for item in opened:
-        dumped, tail = open_body(item.plain)
-        resume = tail or resume
-        columns = load_columns(dumped)
-        clock = _clock_key(item.row)
-        for bucket, indices in _by_epoch(columns, interval, epoch_us):
-            found = buckets.get((clock, bucket))
-            if found is None:
-                first = columns.event_time[indices[0] if indices is not None else 0]
-                found = buckets[clock, bucket] = _Bucket(clock, first)
-            _add(found, item.row, columns, indices)
-    made = [
-        Piece(concat(b.parts), tuple(_merged(b.rows)), b.clock, b.event_us)
-        for b in buckets.values()
-    ]
-    if made and resume:
-        made[-1] = replace(made[-1], resume=resume)
+    made: list[Piece] = []
+    for tail, chunk in _by_tail(opened):
+        buckets: dict[tuple[ClockKey, int | None], _Bucket] = {}
+        for row, dumped in chunk:
+            columns = load_columns(dumped)
+            clock = _clock_key(row)
+            for bucket, indices in _by_epoch(columns, interval, epoch_us):
+                found = buckets.get((clock, bucket))
+                if found is None:
+                    first = columns.event_time[indices[0] if indices is not None else 0]
+                    found = buckets[clock, bucket] = _Bucket(clock, first)
+                _add(found, row, columns, indices)
+        made += [
+            Piece(
+                concat(b.parts), tuple(_merged(b.rows)), b.clock, b.event_us,
+                Tail(tail.is_regained),
+            )
+            for b in buckets.values()
+        ]  # fmt: skip
+        made[-1] = replace(made[-1], tail=tail)  # sealed last: the rows of all stand before it
     return made
+
+
+def _by_tail(
+    opened: Sequence[Opened],
+) -> Iterable[tuple[Tail, list[tuple[JournalRow, bytes]]]]:
+    """Rows of one class of source, as many as one header can name the watermarks of."""
+    marks: dict[bool, Marks] = {False: {}, True: {}}
+    chunks: dict[bool, list[tuple[JournalRow, bytes]]] = {False: [], True: []}
+    for item in opened:
+        dumped, data = open_body(item.plain)
+        tail = load_tail(data)
+        kind = tail.is_regained
+        merged = marks[kind] | tail.marks
+        if kind and chunks[kind] and merged != marks[kind] and not fits(merged):
+            yield Tail(kind, marks[kind]), chunks[kind]
+            merged, chunks[kind] = tail.marks, []
+        marks[kind] = merged
+        chunks[kind].append((item.row, dumped))
+    for kind, chunk in chunks.items():
+        if chunk:
+            yield Tail(kind, marks[kind]), chunk
 
 
 def _clock_key(row: JournalRow) -> ClockKey:
@@ -193,7 +217,7 @@ def build(
             keys=epoch.keys if epoch else None,
             nonces=[random(NONCE_BYTES) for _ in bound.layout.groups] if epoch else (),
             decision=bound.decision,
-            resume=_resume(piece.resume, stream, seq, identity, random),
+            resume=seal_resume(piece.tail, stream.id, seq, identity, random),
             continues=continues if seq == 0 else None,
         )
         built.append(Built(segment, epoch.number if epoch else None, unsynced))
@@ -220,29 +244,3 @@ def _stated_clock(
     offset_us = true_base_us - key.base_us
     error_us = mark.error_us + _CLOCK_STEP_US
     return ClockMark(offset_us=offset_us, error_us=error_us, source=mark.source), None
-
-
-def _resume(
-    watermarks: bytes, stream: Stream, seq: int, identity: Identity, random: Randomness
-) -> bytes | None:
-    """The driver's watermarks, sealed to agent and owner, over stream, seq, watermark."""
-    if not watermarks:
-        return None
-    plain = stream.id + seq.to_bytes(8, "big") + watermarks
-    box = suite(_RESUME_SUITE).seal_box
-    boxes = [box(plain, identity.sealing.public, random(32))]
-    if identity.owner is not None and identity.owner_confirmed:
-        boxes.append(box(plain, identity.owner.sealing_key, random(32)))
-    sealed = msgspec.msgpack.encode(boxes)
-    return sealed if len(sealed) <= RESUME_BYTES_MAX else None
-
-
-def open_resume(sealed: bytes, stream: bytes, seq: int, identity: Identity) -> list[list[object]]:
-    """Watermarks of a header of ours: [driver, source, value]. Raises VerifyError, DecodeError."""
-    boxes = msgspec.msgpack.decode(sealed, type=list[bytes])
-    plain = identity.sealing.open(boxes[0])
-    place = stream + seq.to_bytes(8, "big")
-    if not plain.startswith(place):
-        return []
-    found: list[list[object]] = msgspec.msgpack.decode(plain[len(place) :], type=list[list[object]])
-    return found

@@ -14,14 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
-from agent.building import open_resume
 from agent.groups import open_body
 from agent.lane import Lane
 from agent.ports import Identity, Randomness
+from agent.regain import Key, changed, forget_befores, put_watermarks, regain
 from agent.register import NONCE_BYTES, queue_object
 from agent.resources import Bound, JournalRow, Stream
+from agent.resume import Tail, load_tail, open_resume
 from agent.rows import consecutive, numbers_of, open_row, put_row, uncovered
 from agent.schema import BodyState, StreamState
 from protocol.chain import RowRange
@@ -54,7 +53,9 @@ class _Result:
     dropped: int = 0  # records that the hub has
     returned: int = 0  # records back in the journal
     lost: int = 0
-    watermarks: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    regained: int = 0  # records that their sources will give again
+    tails: dict[int, Tail] = field(default_factory=dict)  # by journal row
+    watermarks: dict[Key, bytes | None] = field(default_factory=dict)  # that were set back
 
 
 class Forks:
@@ -104,7 +105,10 @@ class Forks:
                 bound.epoch = max(bound.epoch, epoch)
                 bound.counters.lost += result.lost
                 lane.epochs.close(bound)
-                lane.journal.watermarks.update(result.watermarks)
+                lane.journal.take_back(bound.id, result.watermarks)
+                if result.watermarks:
+                    # In this turn of the loop: no reading of the old instances may come between.
+                    self.on_resumed(frozenset(driver for driver, _ in result.watermarks))
 
             result = await lane.database.write("fork", work, then=then)
         _LOG.warning(
@@ -115,10 +119,9 @@ class Forks:
                 "dropped": result.dropped,
                 "returned": result.returned,
                 "lost": result.lost,
+                "regained": result.regained,
             },
         )
-        if result.watermarks:
-            self.on_resumed(frozenset(driver for driver, _ in result.watermarks))
         lane.journal.grew.set()
 
     def wake(self) -> None:
@@ -153,7 +156,7 @@ class Forks:
         # Epoch numbers of before the restore are taken, under other keys.
         epoch = max([bound.epoch, *(one.header.epoch for one in covered)])
         connection.execute("UPDATE resource SET epoch = ? WHERE id = ?", (epoch, bound.id))
-        self._take_back(connection, covered, result)
+        self._regain(connection, bound, covered, result)
         return result
 
     def _journal_row(
@@ -162,10 +165,12 @@ class Forks:
         """A row that waits: stays as it is, goes, or leaves a part of itself."""
         own: RowRange = (row.run, row.first_row, row.first_row + row.count - 1)
         left = uncovered([own], end.ranges)
+        plain = open_row(connection, self._lane.runs, row) if left else None
         if len(left) == row.count:
+            if plain is not None:
+                result.tails[row.id] = _tail_of(plain)
             return [row]
         result.dropped += row.count - len(left)
-        plain = open_row(connection, self._lane.runs, row) if left else None
         connection.execute("DELETE FROM journal WHERE id = ?", (row.id,))
         if not left:
             return []
@@ -173,8 +178,8 @@ class Forks:
             result.lost += len(left)
             return []
         columns = load_columns(open_body(plain)[0])
-        return self._put(connection, result.stream.id, row, [numbers_of([own])[n] for n in left],
-                         columns.keep(left))  # fmt: skip
+        return self._put(connection, result, row, [numbers_of([own])[n] for n in left],
+                         columns=columns.keep(left), tail=_tail_of(plain))  # fmt: skip
 
     def _body(
         self, connection: sqlite3.Connection, bound: Bound, body: int, end: _End, result: _Result
@@ -193,8 +198,8 @@ class Forks:
                 columns = self._columns(connection, bound, segment)
                 numbers = numbers_of(segment.header.rows)
                 like = self._like(segment, columns)
-                rows = self._put(connection, result.stream.id, like, [numbers[n] for n in left],
-                                 columns.keep(left))  # fmt: skip
+                rows = self._put(connection, result, like, [numbers[n] for n in left],
+                                 columns=columns.keep(left), tail=self._tail(segment))  # fmt: skip
         except ShanmenError:
             self._give_up(connection, bound, end.stream, (body, seq, count))
             result.lost += count
@@ -217,24 +222,41 @@ class Forks:
     def _put(
         self,
         connection: sqlite3.Connection,
-        stream: StreamId,
+        result: _Result,
         like: JournalRow,
         numbers: Sequence[tuple[RunId, int]],
+        *,
         columns: Columns,
+        tail: Tail,
     ) -> list[JournalRow]:
-        return [
-            put_row(
+        rows: list[JournalRow] = []
+        for run, first, position, count in consecutive(numbers):
+            # The watermarks stand after the last of them.
+            is_last = position + count == columns.count
+            own = tail if is_last else Tail(tail.is_regained)
+            row = put_row(
                 connection,
                 self._lane.runs,
                 self._random,
                 like=like,
-                stream=stream,
+                stream=result.stream.id,
                 run=run,
                 first_row=first,
                 columns=columns.slice(position, position + count),
+                tail=own,
             )
-            for run, first, position, count in consecutive(numbers)
-        ]
+            result.tails[row.id] = own
+            rows.append(row)
+        return rows
+
+    def _tail(self, segment: Segment) -> Tail:
+        header = segment.header
+        if header.resume is None:
+            return Tail()
+        try:
+            return open_resume(header.resume, header.stream, header.seq, self.identity)
+        except ShanmenError:
+            return Tail()
 
     def _like(self, segment: Segment, columns: Columns) -> JournalRow:
         """Times of a row that was sealed before: its clock is what its header said."""
@@ -268,27 +290,36 @@ class Forks:
         )
         queue_object(connection, make_gap(note, self.identity.signing))
 
-    def _take_back(
-        self, connection: sqlite3.Connection, covered: Sequence[Shown], result: _Result
+    def _regain(
+        self,
+        connection: sqlite3.Connection,
+        bound: Bound,
+        covered: Sequence[Shown],
+        result: _Result,
     ) -> None:
-        """The newest `resume` of the evidence: what the driver had read when the hub got it."""
-        for one in sorted(covered, key=lambda shown: shown.header.seq, reverse=True):
-            sealed = one.header.resume
-            if sealed is None:
-                continue
-            try:
-                found = open_resume(sealed, one.header.stream, one.header.seq, self.identity)
-            except (ShanmenError, msgspec.MsgspecError, IndexError):
-                continue
-            root = self._lane.register.root
-            for driver, source, value in found:
-                if not (isinstance(driver, str) and isinstance(source, str)):
-                    continue
-                place = b"watermark" + driver.encode() + b"\0" + source.encode()
-                data = bytes(value) if isinstance(value, bytes) else b""
-                connection.execute(
-                    "INSERT OR REPLACE INTO watermark VALUES(?, ?, ?)",
-                    (driver, source.encode(), root.wrap(place, data)),
-                )
-                result.watermarks[driver, source] = data
-            return
+        """Sources go back to what the hub has of them; what they gave since the image goes."""
+        lane = self._lane
+        found = regain(
+            connection,
+            lane.register.root,
+            bound.id,
+            covered,
+            [(row, result.tails.get(row.id, Tail())) for row in result.rows],
+            next_row=result.stream.next_row,
+            identity=self.identity,
+        )
+        gone = {row.id for row in found.rows}
+        connection.executemany("DELETE FROM journal WHERE id = ?", [(row,) for row in gone])
+        result.rows = [row for row in result.rows if row.id not in gone]
+        result.regained = sum(row.count for row in found.rows)
+        result.watermarks = changed(found.watermarks, lane.journal.watermarks)
+        put_watermarks(connection, lane.register.root, result.watermarks)
+        if result.watermarks:
+            forget_befores(connection, bound.id)
+
+
+def _tail_of(plain: bytes) -> Tail:
+    try:
+        return load_tail(open_body(plain)[1])
+    except ShanmenError:
+        return Tail()

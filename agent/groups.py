@@ -13,6 +13,7 @@ import msgspec
 
 from agent.quarantine import RAW_BYTES_MAX, Refused, refused_records
 from agent.resources import Bound
+from agent.resume import Marks, Tail, is_regained, surely_fits
 from devices.driver import Reading
 from protocol.errors import DecodeError
 from protocol.packs import check_columns
@@ -52,6 +53,16 @@ class Part:
     maybe_repeat: int = 0
     quarantined: int = 0
     is_urgent: bool = False
+    regained: set[tuple[str, str]] = field(default_factory=set)  # sources of class D, E that moved
+
+    def join(self, other: "Part") -> None:
+        """Take in what another class of source gave the same resource."""
+        self.bodies += other.bodies
+        self.records += other.records
+        self.maybe_repeat += other.maybe_repeat
+        self.quarantined += other.quarantined
+        self.is_urgent |= other.is_urgent
+        self.regained |= other.regained
 
 
 @dataclass(slots=True)
@@ -67,13 +78,13 @@ class Prepared:
 
 @dataclass(slots=True)
 class _Gathered:
-    """Records of one resource, in order, with the times of their hand-over."""
+    """Records of one resource and class of source, in order, with the times of their hand-over."""
 
     bound: Bound
     records: list[Record]
     gateway: list[int]
     driver: str
-    resume: dict[tuple[str, str], bytes]
+    tail: Tail
     is_urgent: bool = False
 
 
@@ -85,7 +96,7 @@ def prepare(
     """Turn a group into what its commit writes; readings with a key in `known` are left out."""
     prepared = Prepared()
     fresh: set[bytes] = set()
-    gathered: dict[str, _Gathered] = {}
+    gathered: dict[tuple[str, bool], list[_Gathered]] = {}
     keys = prepared.keys
     for pending in group:
         reading, key = pending.reading, pending.key
@@ -101,18 +112,28 @@ def prepare(
         if reading.rejected:
             prepared.refused += _rejected(pending)
         _gather(pending, bounds, gathered, prepared)
-    for found in gathered.values():
-        try:
-            part = _part(found, prepared)
-        except _POISON:
-            part = _part(_without_poison(found, prepared), prepared)
-        prepared.parts.append(part)
+    _finish(gathered, prepared)
     return prepared
+
+
+def _finish(gathered: Mapping[tuple[str, bool], list[_Gathered]], prepared: Prepared) -> None:
+    """One part a resource: classes of source stand apart in its journal rows only."""
+    parts: dict[str, Part] = {}
+    for (local, _), many in gathered.items():
+        for found in many:
+            try:
+                part = _part(found, prepared)
+            except _POISON:
+                part = _part(_without_poison(found, prepared), prepared)
+            before = parts.setdefault(local, part)
+            if before is not part:
+                before.join(part)
+    prepared.parts += parts.values()
 
 
 def _without_poison(found: _Gathered, prepared: Prepared) -> _Gathered:
     """Records whose very shape breaks the columns go to the quarantine; the others stay."""
-    good = _Gathered(found.bound, [], [], found.driver, found.resume, found.is_urgent)
+    good = _Gathered(found.bound, [], [], found.driver, found.tail, found.is_urgent)
     for record, gateway in zip(found.records, found.gateway, strict=True):
         try:
             columns = to_columns([record], found.bound.names, gateway)
@@ -131,27 +152,36 @@ def _without_poison(found: _Gathered, prepared: Prepared) -> _Gathered:
 def _gather(
     pending: Pending,
     bounds: Mapping[str, Bound],
-    gathered: dict[str, _Gathered],
+    gathered: dict[tuple[str, bool], list[_Gathered]],
     prepared: Prepared,
 ) -> None:
     reading = pending.reading
+    again = is_regained(reading)
+    moved: Marks = {}
+    if reading.watermarks:
+        moved = {(pending.driver, mark.source): mark.value for mark in reading.watermarks}
     for rows in reading.rows:
-        found = gathered.get(rows.resource)
-        if found is None:
+        many = gathered.get((rows.resource, again))
+        if many is None:
             bound = bounds.get(rows.resource)
             if bound is None:
                 prepared.refused.append(
                     refused_records(pending.driver, rows.resource, "unknown-resource", rows.records)
                 )
                 continue
-            found = gathered[rows.resource] = _Gathered(bound, [], [], pending.driver, {})
+            found = _Gathered(bound, [], [], pending.driver, Tail(again))
+            many = gathered[rows.resource, again] = [found]
+        found = many[-1]
+        if again and found.records and not surely_fits(found.tail.marks | moved):
+            found = _Gathered(found.bound, [], [], pending.driver, Tail(again))
+            many.append(found)
         records = rows.records
         found.records += records
         found.gateway += [pending.wall_us] * len(records)
         if reading.urgent:
             found.is_urgent = True
-        for watermark in reading.watermarks:
-            found.resume[pending.driver, watermark.source] = watermark.value
+        if moved:
+            found.tail.marks.update(moved)
 
 
 def _count_duplicates(reading: Reading, bounds: Mapping[str, Bound], prepared: Prepared) -> None:
@@ -177,10 +207,9 @@ def _part(found: _Gathered, prepared: Prepared) -> Part:
     if any(mark & _MAYBE_REPEAT for mark in marks):
         part.maybe_repeat = sum(1 for mark in columns.quality if mark & _MAYBE_REPEAT)
     if columns.count:
-        resume: list[list[object]] = [
-            [driver, source, value] for (driver, source), value in found.resume.items()
-        ]
-        part.bodies = list(_bodies(columns, resume))
+        part.bodies = list(_bodies(columns, found.tail))
+        if found.tail.is_regained:
+            part.regained.update(found.tail.marks)
     return part
 
 
@@ -205,22 +234,27 @@ def _checked(
     return good, len(reasons)
 
 
-def _bodies(columns: Columns, resume: list[list[object]]) -> Iterable[tuple[int, bytes]]:
+def _bodies(columns: Columns, tail: Tail) -> Iterable[tuple[int, bytes]]:
     """Journal bodies of bounded size: length of the columns, columns, watermarks of the driver."""
     if columns.count > ROW_RECORDS_MAX:
         for start in range(0, columns.count, ROW_RECORDS_MAX):
             stop = start + ROW_RECORDS_MAX
             last = stop >= columns.count
-            yield from _bodies(columns.slice(start, stop), resume if last else [])
+            part = tail if last else Tail(tail.is_regained)
+            yield from _bodies(columns.slice(start, stop), part)
         return
     dumped = dump_columns(columns)
     if len(dumped) > ROW_BYTES_MAX and columns.count > 1:
         half = columns.count // 2
-        yield from _bodies(columns.slice(0, half), [])
-        yield from _bodies(columns.slice(half, columns.count), resume)
+        yield from _bodies(columns.slice(0, half), Tail(tail.is_regained))
+        yield from _bodies(columns.slice(half, columns.count), tail)
         return
-    tail = msgspec.msgpack.encode(resume) if resume else b""
-    yield columns.count, len(dumped).to_bytes(_LENGTH, "big") + dumped + tail
+    yield columns.count, body_of(dumped, tail)
+
+
+def body_of(dumped: bytes, tail: Tail) -> bytes:
+    """The plain body of a journal row."""
+    return len(dumped).to_bytes(_LENGTH, "big") + dumped + tail.dump()
 
 
 def open_body(plain: bytes) -> tuple[bytes, bytes]:

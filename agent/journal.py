@@ -17,6 +17,7 @@ from agent.database import Database
 from agent.groups import Part, Pending, Prepared, place_of, prepare
 from agent.ports import Clock, Randomness
 from agent.quarantine import Quarantine
+from agent.regain import Key, note_befores, put_watermarks
 from agent.register import Birth, Register
 from agent.resources import Bound, JournalRow, Stream
 from agent.rest import lock
@@ -60,6 +61,7 @@ class _Committed:
     changes: list[_Change]
     seen_row: int
     uncounted: dict[str, int]
+    noted: set[tuple[bytes, bytes, Key]]
 
 
 class Journal:
@@ -80,7 +82,8 @@ class Journal:
     ) -> None:
         self.gate = asyncio.Lock()  # held by a commit; whoever replaces a stream takes it too
         self.grew = asyncio.Event()  # set after each commit: the sealer looks
-        self.watermarks: dict[tuple[str, str], bytes] = {}
+        self.watermarks: dict[Key, bytes] = {}
+        self._noted: set[tuple[bytes, bytes, Key]] = set()  # run, resource, source
         self.commits = 0
         #: Lost since the last gap note, by resource and reason: count, first and last wall time.
         self.losses: dict[tuple[str, str], tuple[int, int, int]] = {}
@@ -269,10 +272,40 @@ class Journal:
         self._bytes += sum(p.size for p in group)
         self._must += sum(1 for p in group if _is_waiting(p)) or 1
 
-    async def _commit_group(self) -> None:
-        group = self._take()
-        if not group:
+    def take_back(self, resource: bytes, watermarks: Mapping[Key, bytes | None]) -> None:
+        """Set watermarks back after a fork, and refuse what was counted from the others.
+
+        Holding `gate`: what was handed over before was made by instances that know no better.
+        """
+        if not watermarks:
             return
+        self.watermarks.update({k: v for k, v in watermarks.items() if v is not None})
+        for key in [key for key, value in watermarks.items() if value is None]:
+            self.watermarks.pop(key, None)
+        self._noted = {one for one in self._noted if one[1] != resource}
+        drivers = {driver for driver, _ in watermarks}
+        group = self._take_all()
+        self._refuse([p for p in group if p.driver in drivers], UnavailableError(Code.BUSY))
+        kept = [p for p in group if p.driver not in drivers]
+        if kept:
+            self._put_back(kept)
+            self._bytes = sum(p.size for p in kept)
+            self._wake.set()
+
+    async def _commit_group(self) -> None:
+        group: list[Pending] = []
+        try:
+            async with self.gate:  # taken inside: what `take_back` refuses must not be on its way
+                group = self._take()
+                if group:
+                    await self._commit(group)
+        except UnavailableError:
+            self._put_back(group)
+        except ShanmenError as error:
+            self._refuse(group, error)
+            raise
+
+    async def _commit(self, group: Sequence[Pending]) -> None:
         if self._runs.is_old:
             await self._runs.begin()
         prepared = prepare(group, self._bounds, self._seen)
@@ -290,14 +323,7 @@ class Journal:
             self._move(committed, stamp)
             acknowledge(group)
 
-        try:
-            async with self.gate:
-                await self._database.write("commit", work, then=then)
-        except UnavailableError:
-            self._put_back(group)
-        except ShanmenError as error:
-            self._refuse(group, error)
-            raise
+        await self._database.write("commit", work, then=then)
 
     def _refuse(self, group: Sequence[Pending], error: ShanmenError) -> None:
         for pending in group:
@@ -313,20 +339,23 @@ class Journal:
         seen_row = 0
         if prepared.keys:
             seen_row = self._seen.write(connection, prepared.keys, stamp.wall_us)
+        noted = note_befores(
+            connection,
+            self._register.root,
+            stamp.run.id,
+            prepared.parts,
+            noted=self._noted,
+            watermarks=self.watermarks,
+        )
         changes = [
             self._part(connection, part, stamp) for part in prepared.parts if part.bodies
         ]
         _count(connection, prepared)
-        for (driver, source), value in prepared.watermarks.items():
-            place = b"watermark" + driver.encode() + b"\0" + source.encode()
-            connection.execute(
-                "INSERT OR REPLACE INTO watermark VALUES(?, ?, ?)",
-                (driver, source.encode(), self._register.root.wrap(place, value)),
-            )
+        put_watermarks(connection, self._register.root, prepared.watermarks)
         uncounted: dict[str, int] = {}
         if prepared.refused:
             uncounted = self._quarantine.put(connection, prepared.refused, stamp.wall_us)
-        return _Committed(prepared, changes, seen_row, uncounted)
+        return _Committed(prepared, changes, seen_row, uncounted, noted)
 
     def _part(
         self, connection: sqlite3.Connection, part: Part, stamp: _Stamp
@@ -391,6 +420,7 @@ class Journal:
         for local, count in committed.uncounted.items():
             self._lose(local, "quarantine full", count, stamp.wall_us)
         self.watermarks.update(committed.prepared.watermarks)
+        self._noted |= committed.noted
         self.grew.set()
 
 

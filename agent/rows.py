@@ -4,10 +4,11 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from agent.groups import place_of
+from agent.groups import body_of, place_of
 from agent.ports import Randomness
 from agent.resources import JournalRow
 from agent.rest import lock, unlock
+from agent.resume import Tail
 from agent.runs import Runs
 from protocol.chain import RowRange
 from protocol.errors import DecodeError
@@ -37,11 +38,11 @@ def put_row(
     run: RunId,
     first_row: int,
     columns: Columns,
+    tail: Tail,
 ) -> JournalRow:
     """Write records into the journal under row numbers that they had before."""
     key = runs.key_or_new(connection, run)
-    dumped = dump_columns(columns)
-    plain = len(dumped).to_bytes(4, "big") + dumped
+    plain = body_of(dump_columns(columns), tail)
     body = lock(key, place_of(stream, run, first_row, columns.count), plain, random)
     cursor = connection.execute(
         "INSERT INTO journal(stream, run, first_row, n, boot_ns, wall_us, clock, body)"

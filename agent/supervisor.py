@@ -199,6 +199,9 @@ class Pump:
                 await readings.aclose()
 
     def _submit(self, reading: Reading) -> None:
+        if self._failure.done():
+            # It counts from a watermark that was taken back, or from what was not committed.
+            raise UncommittedError(self._failure.result())
         try:
             future = self._intake.submit(reading, driver=self._name)
         except ShanmenError as error:

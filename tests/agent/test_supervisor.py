@@ -6,7 +6,14 @@ import contextlib
 import pytest
 
 from agent.health import Health
-from agent.supervisor import BACKOFF_MAX_S, WINDOW_READINGS, Slot, Supervisor
+from agent.supervisor import (
+    BACKOFF_MAX_S,
+    WINDOW_READINGS,
+    Pump,
+    Slot,
+    Supervisor,
+    UncommittedError,
+)
 from devices.driver import DeviceState, DriverError, Promise, Reading
 from protocol.errors import Code, UnavailableError
 
@@ -217,3 +224,34 @@ def test_too_many_device_names_share_one_entry():
     assert len(health.devices) <= 4_097
     with pytest.raises(KeyError):
         health.devices["d4999"]
+
+
+async def test_a_pump_that_was_failed_submits_nothing_more():
+    """Between the watermark's going back and the driver's end, nothing it believes may pass."""
+    taken: list[object] = []
+
+    class Door:
+        def submit(self, reading, *, driver):
+            taken.append(reading)
+            return asyncio.get_running_loop().create_future()
+
+        async def room(self, promise):
+            return
+
+    class Quick:
+        promise = Promise.D
+
+        async def run(self):
+            while True:
+                yield Reading(promise=Promise.D)
+                await asyncio.sleep(0)
+
+    pump = Pump("quick", Quick(), Door(), asyncio.Event())
+    task = asyncio.create_task(pump.run())
+    while not taken:
+        await asyncio.sleep(0)
+    pump.fail("watermark taken back")
+    before = len(taken)
+    with pytest.raises(UncommittedError):
+        await task
+    assert len(taken) == before
