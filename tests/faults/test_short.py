@@ -1,7 +1,6 @@
 """The torture in short: real commands, a few kills, cuts, faults and one mutant, within a minute."""
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from tests.faults.world import World
 from tests.torture.kills import Plan, ordeal
 from tests.torture.mutants import MUTANTS, hunt
 from tests.torture.powercut import cuts, record
+from tests.torture.stops import under_load
 from tests.torture.trial import Kill, Trial
 
 pytestmark = pytest.mark.needs_compiler
@@ -84,19 +84,8 @@ def test_every_mutant_fits_the_code(tmp_path: Path, base: World) -> None:
 
 
 async def test_sigterm_under_load(base: World, tmp_path: Path) -> None:
-    slowest = 0.0
-
-    async def stop_and_start(trial: Trial) -> None:
-        nonlocal slowest
-        rng = random.Random(1)
-        for _ in range(3):
-            await asyncio.sleep(rng.uniform(0.1, 0.5))
-            began = time.monotonic()
-            await trial.world.stop("agent")
-            slowest = max(slowest, time.monotonic() - began)
-            await trial.world.start("agent")
-
-    await under(base.copy(tmp_path / "w"), stop_and_start)
+    result, slowest = await under_load(base.copy(tmp_path / "w"), seed=1, count=3)
+    assert result.ok, result
     assert slowest <= STOP_S
 
 

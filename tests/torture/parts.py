@@ -16,9 +16,11 @@ from tests.shared import ROOT
 from tests.torture import kills as killing
 from tests.torture import mutants as hunting
 from tests.torture import powercut as cutting
+from tests.torture import stops as stopping
 
 FUZZ_EXAMPLES = 20_000
 CONTROL_CUTS = 16
+STOPS = 50
 NOTHING_COLLECTED = 5
 
 
@@ -47,6 +49,12 @@ async def kills(options: Options, figures: Figures) -> None:
         options.folder / "kills", options.code, seed=options.seed, hits=options.hits,
         only=options.only, at_once=options.at_once,
     )  # fmt: skip
+    base = World(options.folder / "kills" / "base", options.code)
+    world = base.copy(options.folder / "kills" / "stops")
+    stopped, slowest = await stopping.under_load(world, options.seed, STOPS)
+    print(f"  {STOPS} x SIGTERM, slowest {slowest:.1f} s: {stopped}", flush=True)
+    figures.add("stops", STOPS)
+    figures.add("slowest_stop_s", round(slowest, 2))
     counts = killing.counted(done)
     for one in done:
         if not one.result.ok:
@@ -58,7 +66,7 @@ async def kills(options: Options, figures: Figures) -> None:
     figures.add("points", sum(counts[name] > 0 for name in names))
     figures.add("hits_of_rarest_point", min((counts[name] for name in names), default=0))
     figures.add("points_not_hit", sum(counts[name] == 0 for name in names))
-    add_results(figures, "kills", (one.result for one in done))
+    add_results(figures, "kills", [*(one.result for one in done), stopped])
 
 
 def add_results(figures: Figures, part: str, results: Iterable[Result]) -> None:
@@ -127,7 +135,8 @@ async def fuzz(options: Options, figures: Figures) -> None:
         if path.name.startswith("test_fuzz") or "SHANMEN_FUZZ_EXAMPLES" in path.read_text("utf-8")
     )
     env = {**os.environ, "SHANMEN_FUZZ_EXAMPLES": str(FUZZ_EXAMPLES)}
-    waiting, failures = list(files), 0
+    # The longest first, so that the two workers end together.
+    waiting = sorted(files, key=lambda path: (not path.startswith("tests/devices"), path))
 
     async def worker() -> int:
         failed = 0
