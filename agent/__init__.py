@@ -12,13 +12,14 @@ The core, in the order in which data meets it:
 
     ports        what the core is given: identity, clock, settings
     pipeline     the one door for readings; groups: what one commit will write; seen: class A once
-    journal      commit groups; register: first record makes entry and stream (天生注册)
+    journal      commit groups; acknowledge: what follows a COMMIT
+    register     the first record makes entry and stream (天生注册)
     epochs       epoch keys by event time (周期密钥); building, sealer: rows to segments (原生加密)
     spool        what waits for a receipt; receipts, answers, forks: what an answer changes
     quarantine   what was refused at the door, with its reason
     vault        key-protected data (重点保护级), which never leaves
     keeping      the house: evict, forget keys, fold receipts, correction notes
-    database     one file, one connection, one thread; disk: how full it is
+    database     one file, one connection, one thread (worker); disk: how full it is
     schema, segments, memory, resources, runs, rest, points: the words of that file
     wal, salvage, recovery, adoption, mending: from a damaged file back to a running agent
     lane, core   one file with all that works on it; all of it put together
