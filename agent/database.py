@@ -13,7 +13,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from agent import schema
 from agent.disk import Disk, DiskLevel
@@ -50,6 +50,7 @@ class Database:
         self._outcomes: dict[int, object] = {}  # results of works that turned out as committed
         self._stopping = False
         self._worker = Worker(path.stem)
+        self._settling: set[asyncio.Future[Any]] = set()  # held: the loop holds tasks weakly
 
     @classmethod
     async def open(cls, path: Path, *, budget_bytes: int) -> "Database":
@@ -78,22 +79,54 @@ class Database:
         cancelled meanwhile: state in memory moves there. Whatever `work` raises rolls back.
         Raises UnavailableError DISK_FULL (rolled back), FatalError STORAGE_DAMAGED.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._write(name, work, then)))
+        if not self._settled.is_set():
+            return await asyncio.shield(asyncio.ensure_future(self._write_late(name, work, then)))
+        # Callbacks, not a task of its own: this is on the way of every message.
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._worker.run(self._transact, name, work).add_done_callback(
+            lambda inner: self._written(inner, done, name, work, then)
+        )
+        return await done
 
-    async def _write(
+    def _written(
+        self,
+        inner: "asyncio.Future[T]",
+        done: "asyncio.Future[T]",
+        name: str,
+        work: Transaction[T],
+        then: Callable[[T], None] | None,
+    ) -> None:
+        if self.level is not self._shown:
+            self._show_level()
+        if inner.cancelled():  # the loop ends while the outcome is unknown
+            done.cancel()
+            return
+        error = inner.exception()
+        if isinstance(error, _UnknownError):
+            settling = asyncio.ensure_future(self._settle(name, work))
+            self._settling.add(settling)
+            settling.add_done_callback(self._settling.discard)
+            settling.add_done_callback(
+                lambda late: self._written(late, done, name, work, then)
+            )
+            return
+        try:
+            if error is None and then is not None:
+                then(inner.result())
+        except BaseException as failure:  # noqa: BLE001 - the caller's own, and told to it
+            error = failure
+        if done.done():
+            return  # the caller was cancelled; what it wrote is durable and taken over
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(inner.result())
+
+    async def _write_late(
         self, name: str, work: Transaction[T], then: Callable[[T], None] | None
     ) -> T:
         await self._settled.wait()
-        try:
-            result: T = await self._worker.run(self._transact, name, work)
-        except _UnknownError:
-            result = await self._settle(name, work)
-        finally:
-            if self.level is not self._shown:
-                self._show_level()
-        if then is not None:
-            then(result)
-        return result
+        return await self.write(name, work, then=then)
 
     async def _settle(self, name: str, work: Transaction[T]) -> T:
         """Wait until the file can be read again; then either it was committed, or do it again."""
