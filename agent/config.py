@@ -2,11 +2,11 @@
 
 import ipaddress
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from agent.settings import AS_HUB_SAYS, BOUNDS, WORDS, AgentConfig, HubTable, ResourceTable
+from agent.settings import AS_HUB_SAYS, BOUNDS, WORDS, AgentConfig
 from agent.walk import Problem, Walk, show
 from devices.loader import TABLES
 
@@ -30,9 +30,7 @@ def load(text: bytes | str, *, file: str) -> AgentConfig:
     raw = {name: value for name, value in parse(text, file).items() if name not in TABLES}
     walk = Walk(BOUNDS, WORDS)
     config = walk.struct(raw, AgentConfig)
-    problems = list(walk.problems)
-    if config is not None:
-        problems += check_together(config)
+    problems = [*walk.problems, *check_together(walk.found)]
     if problems or config is None:
         raise ConfigProblems(file, problems)
     return config
@@ -55,34 +53,37 @@ def parse(text: bytes | str, file: str) -> dict[str, Any]:
     raise ConfigProblems(file, [problem])
 
 
-def check_together(config: AgentConfig) -> list[Problem]:
-    """What no single option can know: options against each other, and plain HTTP."""
-    problems = list(_check_url(config.hub))
-    if config.hub.retry_min > config.hub.retry_max:
-        problems.append(
-            Problem(
-                "hub.retry_min",
-                "above",
-                str(config.hub.retry_min),
-                {"other": "hub.retry_max", "limit": str(config.hub.retry_max)},
-            )
-        )
-    problems += _check_owner(config.owner)
-    problems += _check_resources(config.resource)
+def check_together(found: Mapping[str, Any]) -> list[Problem]:
+    """What no single option can know: options against each other, and plain HTTP.
+
+    found: what decoded, by key path (`Walk.found`); an option that did not is checked no further.
+    """
+    problems = _check_url(found["hub.url"]) if "hub.url" in found else []
+    shortest, longest = found.get("hub.retry_min"), found.get("hub.retry_max")
+    if shortest is not None and longest is not None and shortest > longest:
+        about = {"other": "hub.retry_max", "limit": str(longest)}
+        problems.append(Problem("hub.retry_min", "above", str(shortest), about))
+    problems += _check_owner(found.get("owner"))
+    problems += _check_resources(found)
     return problems
 
 
-def _check_url(hub: HubTable) -> list[Problem]:
+def resource_paths(found: Mapping[str, Any]) -> list[str]:
+    """The key path of every `[[resource]]` table, decoded or not."""
+    return [f"resource[{at}]" for at in range(len(found.get("resource", ())))]
+
+
+def _check_url(url: str) -> list[Problem]:
     try:
-        parts = urlsplit(hub.url)
+        parts = urlsplit(url)
         port_is_valid = parts.port is None or parts.port > 0
         host = parts.hostname
     except ValueError:
         port_is_valid, host = False, None
     if not port_is_valid or not host:
-        return [Problem("hub.url", "impossible", show(hub.url), {"expected": "url"})]
-    if hub.url.startswith("http://") and not is_loopback(host):
-        return [Problem("hub.url", "plain-http", show(hub.url), {"host": host})]
+        return [Problem("hub.url", "impossible", show(url), {"expected": "url"})]
+    if url.startswith("http://") and not is_loopback(host):
+        return [Problem("hub.url", "plain-http", show(url), {"host": host})]
     return []
 
 
@@ -109,17 +110,17 @@ def _check_owner(owner: str | None) -> list[Problem]:
     return []
 
 
-def _check_resources(resources: Sequence[ResourceTable]) -> list[Problem]:
+def _check_resources(found: Mapping[str, Any]) -> list[Problem]:
     problems = []
-    first: dict[str, int] = {}
-    for index, resource in enumerate(resources):
-        where = f"resource[{index}]"
-        if resource.id in first:
-            fields = {"other": f"resource[{first[resource.id]}]"}
-            problems.append(Problem(f"{where}.id", "twice", show(resource.id), fields))
-        first.setdefault(resource.id, index)
-        if len(resource.classification) > 12:
+    first: dict[str, str] = {}
+    for where in resource_paths(found):
+        name = found.get(f"{where}.id")
+        if name is not None and first.setdefault(name, where) != where:
+            fields = {"other": first[name]}
+            problems.append(Problem(f"{where}.id", "twice", show(name), fields))
+        classification = found.get(f"{where}.classification", {})
+        if len(classification) > 12:
             fields = {"expected": "dimensions"}
-            value = show(resource.classification)
+            value = show(classification)
             problems.append(Problem(f"{where}.classification", "impossible", value, fields))
     return problems

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agent.config import CONFIG_BYTES_MAX, ConfigProblems, check_together, parse
+from agent.config import CONFIG_BYTES_MAX, ConfigProblems, check_together, parse, resource_paths
 from agent.faults import Exit, Fault
 from agent.ports import CoreSettings, ResourceSettings
-from agent.settings import BOUNDS, WORDS, AgentConfig, ResourceTable
+from agent.settings import BOUNDS, WORDS, AgentConfig, ResourceTable, SiteTable
 from agent.version import SOFTWARE
 from agent.walk import Problem, Walk
 from devices.driver import Promise
 from devices.loader import TABLES, DriverPlan, Loaded, load_devices
 from devices.packs import load_packs
-from protocol.grades import Secrecy, effective, more_open, parse_grade, parse_secrecy, rules
+from protocol.grades import effective, more_open, parse_grade, parse_secrecy, rules
 from protocol.packs import Pack
 
 DEFAULT_FILE: Final = Path("/etc/shanmen/agent.toml")
@@ -70,14 +70,12 @@ def read(text: bytes | str, path: Path) -> Plan:
         document,
         packs,
         declared=_declared(document),
-        site_zone=config.site.timezone if config is not None else "UTC",
+        site_zone=walk.found.get("site.timezone", SiteTable().timezone),
         folder=path.parent,
     )
-    problems = list(walk.problems)
-    if config is not None:
-        problems += check_together(config)
-        for at, table in enumerate(config.resource):
-            problems += _check_resource(f"resource[{at}]", table, packs)
+    problems = [*walk.problems, *check_together(walk.found)]
+    for where in resource_paths(walk.found):
+        problems += _check_resource(where, walk.found, packs)
     problems += [Problem(one.path, one.key, one.value, one.fields) for one in found.problems]
     if problems or config is None:
         raise ConfigProblems(str(path), problems)
@@ -117,22 +115,26 @@ def _declared(document: Mapping[str, Any]) -> dict[str, str]:
     return {name: pack for name, pack in pairs if isinstance(name, str) and isinstance(pack, str)}
 
 
-def _check_resource(where: str, table: ResourceTable, packs: Mapping[str, Pack]) -> list[Problem]:
+def _check_resource(
+    where: str, found: Mapping[str, Any], packs: Mapping[str, Pack]
+) -> list[Problem]:
     """A resource against its pack: 就高从严, the configuration can only protect more."""
-    pack = packs.get(table.pack)
-    if pack is None:
-        known = {"known": ", ".join(packs), "value": f'"{table.pack}"'}
-        return [Problem(f"{where}.pack", "unknown-pack", f'"{table.pack}"', known)]
-    if table.grade is None:
-        return []
-    grade, value = parse_grade(table.grade), f'"{table.grade}"'
-    if more_open(grade, pack.grade):
+    problems: list[Problem] = []
+    name, wanted = found.get(f"{where}.pack"), found.get(f"{where}.grade")
+    secrecy = found.get(f"{where}.secrecy")
+    pack = packs.get(name) if name is not None else None
+    if name is not None and pack is None:
+        known = {"known": ", ".join(packs), "value": f'"{name}"'}
+        problems.append(Problem(f"{where}.pack", "unknown-pack", f'"{name}"', known))
+    if wanted is None:
+        return problems
+    grade = parse_grade(wanted)
+    if pack is not None and more_open(grade, pack.grade):
         fields = {"pack": pack.id, "default": rules(pack.grade).name_en}
-        return [Problem(f"{where}.grade", "grade-opens", value, fields)]
-    secrecy = parse_secrecy(table.secrecy)
-    if secrecy is not Secrecy.PUBLIC and effective(grade, secrecy) is not grade:
-        return [Problem(f"{where}.grade", "secrecy-grade", f'"{table.secrecy}"', {})]
-    return []
+        return [Problem(f"{where}.grade", "grade-opens", f'"{wanted}"', fields)]
+    if secrecy is not None and effective(grade, parse_secrecy(secrecy)) is not grade:
+        problems.append(Problem(f"{where}.grade", "secrecy-grade", f'"{secrecy}"', {}))
+    return problems
 
 
 def _resources(

@@ -61,6 +61,8 @@ class Walk:
     ) -> None:
         """bounds: of units by key path. words: what would be right, where a pattern says it ill."""
         self.problems: list[Problem] = []
+        #: What decoded, by key path, defaults as well: one bad option does not hide the others.
+        self.found: dict[str, Any] = {}
         self._bounds = bounds or {}
         self._words = words or {}
 
@@ -76,13 +78,23 @@ class Walk:
                 self._unknown(_join(path, str(key)), str(key), raw[key], list(known))
         values: dict[str, Any] = {}
         for name, entry in known.items():
+            where = _join(path, name)
             if name in raw:
-                values[entry.name] = self._value(raw[name], entry.type, _join(path, name))
+                values[entry.name] = self._kept(raw[name], entry.type, where)
             elif entry.required:
-                self._missing(_join(path, name), entry.type)
+                self._missing(where, entry.type)
+            elif entry.default is not msgspec.NODEFAULT:
+                self.found[where] = entry.default
         if len(self.problems) > before:
             return None
         return cls(**values)
+
+    def _kept(self, raw: object, kind: inspect.Type, path: str) -> Any:
+        before = len(self.problems)
+        value = self._value(raw, kind, path)
+        if len(self.problems) == before or isinstance(value, tuple):
+            self.found[path] = value
+        return value
 
     def _value(self, raw: object, kind: inspect.Type, path: str) -> Any:
         if isinstance(kind, inspect.Metadata):

@@ -92,15 +92,19 @@ class Walk:
         self.problems.append(Problem(path, key, text, fields))
 
     def struct(self, raw: object, cls: type[T], path: str) -> T | None:
-        """Decode one table; None if anything in it is wrong, with the problems collected."""
+        """Decode one table; None if a value of it is wrong or missing, with the problems collected.
+
+        A key that is unknown is a problem too, but does not keep what the others say from being
+        checked further.
+        """
         if not isinstance(raw, Mapping):
             self.add(path, "wrong-type", raw, expected="table")
             return None
-        before = len(self.problems)
         known = _fields(cls)
         for key in raw:
             if key not in known:
                 self._unknown(f"{path}.{key}", str(key), list(known))
+        before = len(self.problems)
         values: dict[str, Any] = {}
         for name, (annotation, required) in known.items():
             if name in raw:

@@ -241,3 +241,57 @@ def test_a_bug_is_one_log_line_and_an_exit_code(tmp_path):
     assert done.returncode == 70
     (line,) = done.stderr.splitlines()
     assert "line two" in json.loads(line)["trace"]
+
+
+BROKEN_THROUGHOUT = """
+data = "{data}"
+typo = 1
+[hub]
+url = "http://hub.example.org"
+bach = "4MiB"
+retry_min = "50s"
+retry_max = "2s"
+ca = 7
+[[resource]]
+id = "p1"
+pack = "parking.bys"
+colour = "red"
+[[resource]]
+id = "p1"
+pack = "parking.bay"
+grade = "fully-open"
+description = 4
+[[device]]
+id = "gates"
+profile = "mqtt/json"
+resource = "p9"
+pack = "no.such"
+colour = "red"
+map = {{}}
+[device.connection]
+mqtt = "none"
+topic = "a/#/b"
+"""
+
+
+def test_one_bad_option_hides_no_other(tmp_path, capsys):
+    """Unknown keys and wrong types beside them keep nothing from being checked to the end."""
+    path = tmp_path / "agent.toml"
+    path.write_text(BROKEN_THROUGHOUT.format(data=tmp_path / "data"))
+    assert run("check", "-c", path) == 3
+    lines = capsys.readouterr().err.splitlines()[1:]
+    assert {line.strip().partition(":")[0] for line in lines} == {
+        "typo",
+        "hub.bach",
+        "hub.ca",
+        "hub.url",
+        "hub.retry_min",
+        "resource[0].colour",
+        "resource[0].pack",
+        "resource[1].id",
+        "resource[1].description",
+        "resource[1].grade",
+        "device[0].colour",
+        "device[0].connection.mqtt",
+        "device[0].pack",
+    }
