@@ -13,6 +13,7 @@ from agent.database import Database
 from agent.forks import Forks
 from agent.ports import Identity, Randomness
 from agent.register import NONCE_BYTES, queue_object
+from agent.resend import Returned, queue_header, resend_chain, resend_registration
 from agent.resources import Bound
 from agent.schema import BodyState, OutboxState, StreamState
 from agent.segments import head_bytes
@@ -22,13 +23,14 @@ from protocol.evidence import Shown
 from protocol.ids import ResourceId, StreamId
 from protocol.messages import EvidenceItem, Fork, Missing, Overlap, Refused, UnknownResource
 from protocol.notes import Gap, make_gap
-from protocol.sync import ItemResult, Outcome
+from protocol.sync import ItemResult
 
 _LOG: Final = logging.getLogger(__name__)
 
 HOLD_S: Final = 60.0  # a stream whose verdict may change by itself
 HOLD_UNPROVEN_S: Final = 3600.0  # fork without evidence, again and again
-MISSING_MAX: Final = 1_000  # segments looked at for one `missing`
+HOLD_BRIEF_S: Final = 1.0  # a registration goes ahead
+HOLD_REFUSED_S: Final = 3600.0  # its registration was refused: asked again this seldom
 
 #: Refusals that are about the moment or the agent, not about the item: the item waits.
 PASSING: Final = frozenset(
@@ -71,11 +73,13 @@ class Answers:
         self.streams: dict[bytes, ResourceId] = {}  # ended ones too, read at the start
         self._pages: dict[bytes, list[Shown]] = {}  # evidence so far, by stream
         self._unproven: dict[ResourceId, int] = {}  # forks without evidence in a row
+        self._denied: set[bytes] = set()  # streams that wait: their registration was refused
+        self._told: set[int] = set()  # rows of objects whose refusal was told
 
-    async def follow(self, received: Received, outcome: Outcome) -> None:
+    async def follow(self, received: Received) -> None:
         """Do what the verdicts ask for. Raises UnavailableError on a full disk."""
-        if outcome.new_generation:
-            await self.resend()
+        if received.is_new_generation:
+            self.alarm("hub-restored", {})
         forked: set[bytes] = set()
         for ref, result in received.forked:
             if ref.stream not in forked:
@@ -104,7 +108,10 @@ class Answers:
         if code in PASSING or code.http_status >= 500:
             self._spool.hold(ref.stream, HOLD_S)
             return
-        self.alarm("item-refused", {"kind": ref.kind, "code": verdict.code, "seq": ref.seq})
+        if ref.kind != "object" or ref.row not in self._told:
+            self.alarm("item-refused", {"kind": ref.kind, "code": verdict.code, "seq": ref.seq})
+        if ref.kind == "object":
+            self._told.add(ref.row)  # one that is asked about again is not news
         if ref.kind == "body":
             await self._refuse(ref, verdict.code, is_damaged=False)
             return
@@ -135,7 +142,7 @@ class Answers:
                 self._note(connection, bound, ref, "body damaged")
             if head is None:
                 return False
-            _queue_header(connection, ref.stream, ref.seq, head, body=ref.row, reason=reason)
+            queue_header(connection, ref.stream, ref.seq, head, body=ref.row, reason=reason)
             return True
 
         def then(_: object) -> None:
@@ -148,9 +155,7 @@ class Answers:
         if not has_head and bound is not None:
             await self._forks.succeed(bound, covered=(), reason="chain damaged")
 
-    def _note(
-        self, connection: sqlite3.Connection, bound: Bound, ref: Ref, reason: str
-    ) -> None:
+    def _note(self, connection: sqlite3.Connection, bound: Bound, ref: Ref, reason: str) -> None:
         note = Gap(
             resource=bound.id,
             stream=StreamId(ref.stream),
@@ -210,42 +215,37 @@ class Answers:
                 self._release(bound)
             return
         if isinstance(result.verdict, UnknownResource):
-            if bound is not None:
-                await self._database.write("resend", lambda c: _again(c, bound.id))
-            self._spool.hold(ref.stream, 1.0)
+            await self._unregistered(ref, bound)
             return
         if not isinstance(result.verdict, Missing):
             return
         have = result.verdict.have
         start = 0 if have is None else have + 1
 
-        def work(connection: sqlite3.Connection) -> bool:
-            return _fill(connection, ref.stream, start, ref.seq)
+        def work(connection: sqlite3.Connection) -> tuple[bool, list[Returned]]:
+            return resend_chain(connection, ref.stream, start, ref.seq)
 
-        if not await self._database.write("resend", work) and bound is not None:
+        def then(done: tuple[bool, list[Returned]]) -> None:
+            self._spool.on_return(done[1])
+
+        is_whole, _ = await self._database.write("resend", work, then=then)
+        if not is_whole and bound is not None:
             await self._forks.succeed(bound, covered=(), reason="hub lost the chain")
 
-    async def resend(self) -> None:
-        """The hub was restored from a backup: everything that is still held is sent again."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "UPDATE outbox SET state = ?, leaf = NULL WHERE state = ? AND kind != 'schema'",
-                (int(OutboxState.DUE), int(OutboxState.SENT)),
+    async def _unregistered(self, ref: Ref, bound: Bound | None) -> None:
+        """The hub does not know the resource: its registration again; seldom if it was refused."""
+        hold_s = HOLD_BRIEF_S
+        if bound is not None:
+            insists = ref.stream in self._denied
+            is_wanted = await self._database.write(
+                "resend", lambda c: resend_registration(c, bound.id, is_insisting=insists)
             )
-            connection.execute(
-                "UPDATE stream SET due_n = due_n + grace_n, due_bytes = due_bytes + grace_bytes,"
-                " grace_n = 0, grace_bytes = 0, accepted = accepted - coalesce((SELECT sum(b.n)"
-                " FROM body b WHERE b.stream = stream.id AND b.state = ?), 0)",
-                (int(BodyState.GRACE),),
-            )
-            connection.execute(
-                "UPDATE body SET state = ? WHERE state = ?",
-                (int(BodyState.DUE), int(BodyState.GRACE)),
-            )
-
-        await self._database.write("resend", work)
-        self.alarm("hub-restored", {})
+            if not is_wanted and not insists:
+                hold_s = HOLD_REFUSED_S
+                self._denied.add(ref.stream)
+            else:
+                self._denied.discard(ref.stream)
+        self._spool.hold(ref.stream, hold_s)
 
     async def load(self) -> None:
         """Read which stream belongs to which resource."""
@@ -264,73 +264,4 @@ class Answers:
 
 
 def _set_outbox(connection: sqlite3.Connection, row: int) -> None:
-    connection.execute(
-        "UPDATE outbox SET state = ? WHERE id = ?", (int(OutboxState.REFUSED), row)
-    )
-
-
-def _again(connection: sqlite3.Connection, resource: bytes) -> None:
-    """Queue the registration in force once more, unless it is queued already."""
-    row = connection.execute(
-        "SELECT entry, data FROM resource WHERE id = ?", (resource,)
-    ).fetchone()
-    if row is None:
-        return
-    queued = connection.execute(
-        "UPDATE outbox SET state = ? WHERE object = ? AND state IN (?, ?)",
-        (int(OutboxState.DUE), row[0], int(OutboxState.DUE), int(OutboxState.SENT)),
-    ).rowcount
-    if not queued:
-        connection.execute(
-            "INSERT INTO outbox(kind, state, object, data) VALUES('registration', ?, ?, ?)",
-            (int(OutboxState.DUE), row[0], row[1]),
-        )
-
-
-def _fill(connection: sqlite3.Connection, stream: bytes, start: int, stop: int) -> bool:
-    """Make segments start..stop-1 due again; header-only where the body went. False: a hole."""
-    for seq in range(start, min(stop, start + MISSING_MAX)):
-        body = connection.execute(
-            "SELECT id, state, size, n FROM body WHERE stream = ? AND seq = ?", (stream, seq)
-        ).fetchone()
-        if body is not None and body[1] == BodyState.GRACE:
-            connection.execute(
-                "UPDATE body SET state = ? WHERE id = ?", (int(BodyState.DUE), body[0])
-            )
-            connection.execute(
-                "UPDATE stream SET due_n = due_n + 1, due_bytes = due_bytes + ?,"
-                " grace_n = grace_n - 1, grace_bytes = grace_bytes - ?, accepted = accepted - ?"
-                " WHERE id = ?",
-                (body[2], body[2], body[3], stream),
-            )
-        elif (body is None or body[1] == BodyState.BAD) and not _header_again(
-            connection, stream, seq, body[0] if body else None
-        ):
-            return False
-    return True
-
-
-def _header_again(
-    connection: sqlite3.Connection, stream: bytes, seq: int, body: int | None
-) -> bool:
-    head = head_bytes(connection, stream, seq)
-    if head is None:
-        return False
-    queued = connection.execute(
-        "SELECT 1 FROM outbox WHERE kind = 'header' AND stream = ? AND seq = ? AND state = ?",
-        (stream, seq, int(OutboxState.DUE)),
-    ).fetchone()
-    if queued is None:
-        # Row 0 of a body that is gone: before all that are there.
-        _queue_header(connection, stream, seq, head, body=body or 0, reason="evicted")
-    return True
-
-
-def _queue_header(
-    connection: sqlite3.Connection, stream: bytes, seq: int, head: bytes, *, body: int, reason: str
-) -> None:
-    connection.execute(
-        "INSERT INTO outbox(kind, state, object, body, stream, seq, data)"
-        " VALUES('header', ?, ?, ?, ?, ?, ?)",
-        (int(OutboxState.DUE), reason.encode(), body, stream, seq, head),
-    )
+    connection.execute("UPDATE outbox SET state = ? WHERE id = ?", (int(OutboxState.REFUSED), row))

@@ -14,6 +14,7 @@ from agent.mending import mend, open_questions
 from agent.pipeline import Pipeline
 from agent.ports import Clock, CoreSettings, Identity, Paths, Randomness
 from agent.recovery import Damage, open_database
+from agent.resend import Returned
 from agent.resources import Bound, bind
 from agent.rest import RootKey
 from agent.schema import BodyState, StreamState
@@ -21,7 +22,6 @@ from agent.spool import Received, Ref, Spool, get
 from protocol.checkpoint import parse_note
 from protocol.errors import UnavailableError
 from protocol.ids import ResourceId
-from protocol.sync import Outcome
 from protocol.wraps import Seen
 
 KEEP_S: Final = 1.0  # between rounds of housekeeping
@@ -141,13 +141,14 @@ class Core:
         main.sealer.due_bodies = stats.due
         main.sealer.sealed = spool.wake
         spool.on_receipt = self._received
+        spool.on_return = self._returned
         spool.follow = self._follow
         spool.damage = self._damaged
         spool.wake.set()
 
-    async def _follow(self, received: Received, outcome: Outcome) -> None:
-        await self.answers.follow(received, outcome)
-        if received.refused or received.forked or received.missing or outcome.new_generation:
+    async def _follow(self, received: Received) -> None:
+        await self.answers.follow(received)
+        if received.refused or received.forked or received.missing or received.is_new_generation:
             self.main.sealer.due_bodies = (await self.spool.stats()).due
 
     async def _damaged(self, refs: Sequence[Ref]) -> None:
@@ -162,6 +163,14 @@ class Core:
                 bound.counters.accepted += records
         self.main.sealer.due_bodies = max(0, self.main.sealer.due_bodies - len(moved))
         self._see()
+
+    def _returned(self, returned: Sequence[Returned]) -> None:
+        by_id = {bound.id: bound for bound in self.main.bounds.values()}
+        for one in returned:
+            bound = by_id.get(ResourceId(one.resource))
+            if bound is not None:
+                bound.counters.accepted -= one.records
+            self.main.sealer.due_bodies += one.bodies
 
     def _see(self) -> None:
         checkpoint = self.spool.checkpoint

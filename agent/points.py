@@ -14,7 +14,8 @@ TRANSACTIONS: Final[dict[str, str]] = {
     "commit": "journal rows, watermarks, seen, next row; first record: stream and registration",
     "epoch": "epoch keys and the owner's wraps, before their first use",
     "seal": "chain and body in, journal range out, next seq, head",
-    "receipt": "bodies to grace, leaves, acknowledged seq, checkpoint: one for a whole answer",
+    "receipt": "bodies to grace, leaves, acknowledged seq, checkpoint: one for a whole answer;"
+    " of a restored hub: all that is held is due again",
     "fork": "covered rows and bodies out, new stream, resume taken back",
     "refuse": "body to bad, header-only item and note into the outbox",
     "evict": "at most 1,000 bodies in grace",
@@ -22,7 +23,7 @@ TRANSACTIONS: Final[dict[str, str]] = {
     "owner": "wraps for keys that were made before the owner was known; held bodies become due",
     "correct": "correction notes for what an unsynchronised clock stamped",
     "note": "a gap note or another object of the agent's own",
-    "resend": "bodies in grace become due again: the hub was restored from a backup",
+    "resend": "what the hub turns out to lack becomes due again: a chain, a registration",
     "keep": "a small value of the shell: inbox number, time floor",
 }
 

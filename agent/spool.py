@@ -15,6 +15,7 @@ import msgspec
 
 from agent.database import Database
 from agent.ports import Clock
+from agent.resend import Returned, resend_all
 from agent.schema import BodyState, OutboxState
 from agent.segments import digest_of
 from protocol.checkpoint import Checkpoint
@@ -36,6 +37,7 @@ from protocol.sync import HubIdentity, ItemResult, Outcome
 
 ITEM_OVERHEAD_BYTES: Final = 16  # of one item in a batch
 BATCH_OVERHEAD_BYTES: Final = 1_024
+HOLD_SLACK_S: Final = 0.1  # the loop's clock may be ahead of the agent's
 ORDER_SLACK: Final = 512  # header-only items looked at beside the bodies
 
 
@@ -80,6 +82,7 @@ class Received:
     refused: list[tuple[Ref, ItemResult]]
     forked: list[tuple[Ref, ItemResult]]
     missing: list[tuple[Ref, ItemResult]]
+    is_new_generation: bool = False  # the hub was restored; what is held is due again
 
 
 class Spool:
@@ -91,8 +94,9 @@ class Spool:
         self.backed_up_to = 0
         self.last_receipt_us: int | None = None  # wall time
         self.on_receipt: Callable[[Sequence[tuple[bytes, int]]], None] = lambda _accepted: None
+        self.on_return: Callable[[Sequence[Returned]], None] = lambda _returned: None
         self.damage: Callable[[Sequence[Ref]], Awaitable[None]] = _no_damage
-        self.follow: Callable[[Received, Outcome], Awaitable[None]] = _nothing_else
+        self.follow: Callable[[Received], Awaitable[None]] = _nothing_else
         self._database = database
         self._clock = clock
         self._evidence: list[EvidenceItem] = []
@@ -129,12 +133,17 @@ class Spool:
         is lost, the same items are sent again, and the hub answers the same.
         """
         received = await self.record(outcome, items)
-        await self.follow(received, outcome)
+        await self.follow(received)
         self.wake.set()
         return received.accepted
 
     async def record(self, outcome: Outcome, items: Sequence[SpoolItem]) -> Received:
-        """Move everything that an outcome proves, in one transaction `receipt`."""
+        """Move everything that an outcome proves, in one transaction `receipt`.
+
+        A generation that this file does not know yet makes due again, in the same transaction,
+        what the hub was given before it was restored. The file decides, and not what the
+        conversation has in memory: if this fails, the next answer says nothing new.
+        """
         results = list(zip((item.ref for item in items), outcome.items, strict=False))
         accepted = [(ref, result) for ref, result in results if result.accepted]
         received = _sorted(results, len(accepted))
@@ -143,23 +152,28 @@ class Spool:
         self._hold(results)
         now_us = self._clock.now_us()
 
-        def work(connection: sqlite3.Connection) -> list[tuple[bytes, int]]:
+        def work(connection: sqlite3.Connection) -> _Moved:
+            is_new = outcome.new_generation or _is_unknown(connection, outcome.hub)
+            # First: what this answer accepted is receipted by the new ledger.
+            returned = resend_all(connection) if is_new else []
             moved = _record(connection, accepted)
             if outcome.checkpoint is not None:
                 put(connection, "checkpoint", outcome.checkpoint.text.encode())
             put(connection, "hub", msgspec.msgpack.encode(outcome.hub))
             put(connection, "backed_up_to", outcome.backed_up_to)
             put(connection, "time_floor", outcome.time_us)
-            return moved
+            return _Moved(moved, returned, is_new)
 
-        def then(moved: list[tuple[bytes, int]]) -> None:
+        def then(done: _Moved) -> None:
             self.checkpoint = outcome.checkpoint
             self.backed_up_to = outcome.backed_up_to
             if accepted:
                 self.last_receipt_us = now_us
-            self.on_receipt(moved)
+            self.on_return(done.returned)
+            self.on_receipt(done.accepted)
 
-        await self._database.write("receipt", work, then=then)
+        done = await self._database.write("receipt", work, then=then)
+        received.is_new_generation = done.is_new_generation
         return received
 
     def _hold(self, results: Sequence[tuple[Ref, ItemResult]]) -> None:
@@ -173,6 +187,8 @@ class Spool:
     def hold(self, stream: bytes, seconds: float) -> None:
         """Send nothing of a stream for a while."""
         self._not_before[stream] = self._clock.monotonic_us() + int(seconds * 1e6)
+        # A quiet site has nothing else that would wake the uplink when the time is over.
+        asyncio.get_running_loop().call_later(seconds + HOLD_SLACK_S, self.wake.set)
 
     async def stats(self) -> SpoolStats:
         """What waits and what is kept; O(1) in the spool's size."""
@@ -205,12 +221,21 @@ class Spool:
         return msgspec.msgpack.decode(raw, type=HubIdentity)
 
 
-async def _nothing_else(_received: Received, _outcome: Outcome) -> None:
+async def _nothing_else(_received: Received) -> None:
     """What a spool without a core does with verdicts that are no receipts."""
 
 
 async def _no_damage(_refs: Sequence[Ref]) -> None:
     """What a spool without a core does with damaged bodies: it passes over them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """What the transaction `receipt` did."""
+
+    accepted: list[tuple[bytes, int]]  # resource and records of each newly accepted segment
+    returned: list[Returned]
+    is_new_generation: bool
 
 
 @dataclass(slots=True)
@@ -302,6 +327,14 @@ def _sorted(results: Sequence[tuple[Ref, ItemResult]], accepted: int) -> Receive
         return [(ref, result) for ref, result in results if isinstance(result.verdict, kinds)]
 
     return Received(accepted, of(Refused), of(Fork, Overlap), of(Missing, UnknownResource))
+
+
+def _is_unknown(connection: sqlite3.Connection, hub: HubIdentity) -> bool:
+    """Whether the hub is of another generation than the one whose receipts are stored."""
+    raw = get(connection, "hub")
+    if not isinstance(raw, bytes):
+        return False
+    return msgspec.msgpack.decode(raw, type=HubIdentity).generation != hub.generation
 
 
 def _record(
