@@ -7,6 +7,9 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from subprocess import SubprocessError
+
+import psutil
 
 from devices.demo.figures import Figures
 from tests.bench.parts import PARTS
@@ -38,9 +41,11 @@ async def run(chosen: list[str], figures: Figures, base: Path) -> None:
         began = time.monotonic()
         try:
             await PARTS[name](figures, folder)
-        except* (OSError, ValueError, AssertionError) as failed:
+        except* (OSError, LookupError, ValueError, AssertionError, SubprocessError) as failed:
             traceback.print_exception(failed)  # its bars have no figure and are red
         finally:
+            for child in psutil.Process().children(recursive=True):
+                child.kill()  # what a part that failed has left running would disturb the next
             figures.add(f"{name}_took", time.monotonic() - began, "s")
             shutil.rmtree(folder, ignore_errors=True)
 
