@@ -7,12 +7,11 @@ needs nothing but to be started again: no scenario may cost a record that was ac
 import asyncio
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from fnmatch import fnmatch
-from pathlib import Path
 
+from tests.faults.damage import add_ballast, drop_ballast, flip_in_log, spoil_first_due
 from tests.faults.inbox import queue_message
 from tests.faults.world import WorldError
 from tests.torture.trial import Kill, Trial
@@ -21,7 +20,6 @@ Scenario = Callable[[Trial, Kill], Awaitable[bool]]
 
 DAY_US = 86_400_000_000
 DAY_S = 86_400
-BUDGET_MIB = 64  # of the worlds' agents
 
 
 async def at_a_moment(trial: Trial, kill: Kill) -> bool:
@@ -329,53 +327,6 @@ async def interrupted_enrolment(trial: Trial) -> None:
             )  # fmt: skip
         except WorldError as error:
             trial.count(kill, ": -9" in str(error))
-
-
-# --- damage ---------------------------------------------------------------------------------------
-
-
-def spoil_first_due(path: Path) -> None:
-    """Flip a bit in the oldest body that waits."""
-    with sqlite3.connect(path) as db:
-        row = db.execute(
-            "SELECT c.id, c.data FROM content c JOIN body b ON b.id = c.id WHERE b.state = 2"
-            " ORDER BY b.id LIMIT 1"
-        ).fetchone()
-        if row is not None:
-            data = bytearray(row[1])
-            data[len(data) // 2] ^= 4
-            db.execute("UPDATE content SET data = ? WHERE id = ?", (bytes(data), row[0]))
-    db.close()
-
-
-def add_ballast(path: Path) -> None:
-    """A table of somebody's that takes the whole budget."""
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE IF NOT EXISTS ballast(b BLOB)")
-        for _ in range(BUDGET_MIB):
-            db.execute("INSERT INTO ballast VALUES(zeroblob(1048576))")
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    db.close()
-
-
-def drop_ballast(path: Path) -> None:
-    """Room again; also while the agent runs."""
-    with sqlite3.connect(path, timeout=20) as db:
-        db.execute("DROP TABLE IF EXISTS ballast")
-    db.close()
-
-
-def flip_in_log(path: Path, where: float) -> None:
-    """Flip one bit of a log of SQLite, in its first half: later commits follow."""
-    size = path.stat().st_size if path.exists() else 0
-    if size < 3 * 4120:
-        return
-    at = 32 + int(where * (size // 2 - 32))
-    with path.open("r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ 16]))
 
 
 #: Point → scenario, the first pattern that fits; a group shares worlds.
