@@ -222,7 +222,7 @@ def _vault(options: argparse.Namespace, say: Messages) -> Exit:
     plan = read_file(options.config)
     source = Paths(folder=plan.folder).vault
     if not source.exists():
-        raise Fault(Exit.NOT_ENROLLED, "vault-none", folder=plan.folder)
+        raise Fault(Exit.NO_VAULT, "vault-none", folder=plan.folder)
     try:
         done = vault.export(source, options.file)
     except FileExistsError as error:

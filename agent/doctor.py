@@ -39,6 +39,7 @@ Level = Literal["ok", "warn", "fail"]
 SQLITE_LEAST: Final = (3, 37, 0)
 SLOW_SYNC_MS: Final = 25.0
 EXPIRES_SOON_S: Final = 14 * 86_400
+_STREAMS_BYTES_MAX: Final = 4 << 20
 _SYNC_TRIES: Final = 5
 
 
@@ -194,6 +195,7 @@ class Doctor:
             yield self._certificate(client)
             yield Finding("ok", "hub", "hub", {"url": table.url, "ms": f"{ms:.0f}"})
             yield self._clock_finding()
+            yield await self._admission(client)
             yield await self._owner(client, stored, pin)
         except ShanmenError as error:
             fault = fault_of(error, url=table.url, ca=table.ca, clock=self._clock)
@@ -202,6 +204,16 @@ class Doctor:
             yield self._clock_finding()
         finally:
             await client.close()
+
+    async def _admission(self, client: HubClient) -> Finding:
+        """Whether the hub takes what this gateway signs; its time is told to anybody."""
+        try:
+            await client.get("/v1/streams", limit=_STREAMS_BYTES_MAX)
+        except ShanmenError as error:
+            table = self._plan.config.hub
+            fault = fault_of(error, url=table.url, ca=table.ca, clock=self._clock)
+            return Finding("fail", "admission", "", fault=fault)
+        return Finding("ok", "admission", "admission")
 
     def _certificate(self, client: HubClient) -> Finding:
         url = self._plan.config.hub.url

@@ -22,6 +22,7 @@ class Exit(IntEnum):
     IN_USE = 8  # another agent runs on this data folder, or none does
     DISK = 9  # the data folder cannot be written
     KEYS = 10  # root key or identity cannot be read
+    NO_VAULT = 11  # nothing here is key-protected, so there is nothing to export
     INTERNAL = 70  # a bug; the log has the trace
 
 

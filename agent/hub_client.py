@@ -66,6 +66,10 @@ class _ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     error: _ErrorDetail = _ErrorDetail()
 
 
+class UnrecognisedError(VerifyError):
+    """The hub says that it cannot verify us: not that its own answer does not verify."""
+
+
 class HubClient:
     """One session with one hub; `open` before use, `close` after."""
 
@@ -263,7 +267,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> ShanmenError:
             code = Code.RATE_LIMITED if response.status == 429 else Code.BUSY
         return LaterError(code, after_s=after_s, **about)
     if 300 <= code.number < 400:
-        return VerifyError(code, **about)
+        return UnrecognisedError(code, **about)
     if code is Code.AGENT_WAITING:
         return LaterError(code, after_s=after_s, **about)
     return RefusedError(code, **about)

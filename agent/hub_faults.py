@@ -4,7 +4,7 @@ from typing import Final
 
 from agent.clock import Clock
 from agent.faults import Exit, Fault
-from agent.hub_client import CertificateError
+from agent.hub_client import CertificateError, UnrecognisedError
 from agent.tls import CaFileError
 from agent.version import SOFTWARE
 from protocol.errors import Code, ShanmenError, UnavailableError, VerifyError
@@ -15,6 +15,10 @@ _BY_CODE: Final[dict[Code, tuple[Exit, str]]] = {
     Code.TOKEN_USED: (Exit.REFUSED, "token-used"),
     Code.TOKEN_EXPIRED: (Exit.REFUSED, "token-expired"),
     Code.WRONG_HUB: (Exit.REFUSED, "token-other-hub"),
+    Code.UNKNOWN_KEY: (Exit.REFUSED, "agent-unknown"),
+    Code.UNKNOWN_AGENT: (Exit.REFUSED, "agent-unknown"),
+    Code.AGENT_WAITING: (Exit.REFUSED, "agent-waiting"),
+    Code.AGENT_SUSPENDED: (Exit.REFUSED, "agent-suspended"),
     Code.CLOCK_SKEW: (Exit.REFUSED, "clock-skew"),
     Code.EXPIRED: (Exit.REFUSED, "clock-skew"),
     Code.VERSION_UNSUPPORTED: (Exit.REFUSED, "version-unsupported"),
@@ -47,6 +51,6 @@ def fault_of(error: ShanmenError, *, url: str, ca: str | None, clock: Clock) -> 
     about["reason"] = str(error)
     if isinstance(error, UnavailableError):
         return Fault(Exit.UNAVAILABLE, "later", **about)
-    if isinstance(error, VerifyError):
+    if isinstance(error, VerifyError) and not isinstance(error, UnrecognisedError):
         return Fault(Exit.UNTRUSTED, "answer-untrusted", **about)
     return Fault(Exit.REFUSED, "hub-refused", **about)

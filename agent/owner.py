@@ -13,7 +13,7 @@ from typing import Final
 from agent.core import Core
 from agent.enrol import fetch_owner
 from agent.health import Health
-from agent.hub_client import HubClient
+from agent.hub_client import HubClient, UnrecognisedError
 from agent.identity import IdentityFiles, Pin
 from protocol import ids
 from protocol.errors import ShanmenError, VerifyError
@@ -69,6 +69,9 @@ class OwnerWatch:
     async def _ask(self) -> bool:
         try:
             owner = await fetch_owner(self._client, self._stored, self._pin)
+        except UnrecognisedError as error:
+            _LOG.debug("owner not fetched", extra={"reason": error.code.key})
+            return False
         except VerifyError as error:
             self._health.raise_alarm("untrusted", reason=error.code.key)
             return False

@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from agent import files
 from agent.clock import Clock
 from agent.health import Health, Progress
-from agent.hub_client import CertificateError, HubClient, LaterError
+from agent.hub_client import CertificateError, HubClient, LaterError, UnrecognisedError
 from agent.hub_time import learn_time
 from agent.settings import AlarmTable, HubTable
 from agent.spool import SpoolItem
@@ -239,6 +239,7 @@ class Uplink:
             self._later_s = max(map(_later_s, outcome.items), default=0.0)
             self._health.clear_alarm("certificate")
             self._health.clear_alarm("untrusted")
+            self._health.clear_alarm("unrecognised")
             if outcome.accepted:
                 self._health.clear_alarm("refused")
                 self._health.clear_alarm("suspended")
@@ -277,6 +278,8 @@ class Uplink:
             await self._keep_evidence(error)
         elif isinstance(error, CertificateError):
             self._health.raise_alarm("certificate", reason=error.expected)
+        elif isinstance(error, UnrecognisedError):
+            self._health.raise_alarm("unrecognised", reason=error.code.key)
         elif isinstance(error, VerifyError | DecodeError):
             self._health.raise_alarm("untrusted", reason=error.code.key)
         elif isinstance(error, RefusedError | LaterError):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from aiohttp import web
 
 from agent import cli, doctor
 from agent.clock import Clock, SystemState
@@ -101,7 +102,8 @@ def test_the_command_line_is_wrong(tmp_path):
 def test_vault_export_without_a_vault_and_onto_a_file(tmp_path, capsys):
     path = config_at(tmp_path)
     (tmp_path / "data").mkdir()
-    assert run("vault", "export", tmp_path / "out", "-c", path) == 4
+    assert run("vault", "export", tmp_path / "out", "-c", path) == 11
+    assert "There is no vault" in capsys.readouterr().err
     sqlite3.connect(tmp_path / "data" / "vault.db").close()
     (tmp_path / "out").write_text("precious")
     assert run("vault", "export", tmp_path / "out", "-c", path) in {2, 9}
@@ -111,14 +113,19 @@ def test_vault_export_without_a_vault_and_onto_a_file(tmp_path, capsys):
 class Talking(EnrolHub):
     """Tells the time as well, `off` seconds ahead of the machine."""
 
-    def __init__(self, off=0.0, **more):
+    def __init__(self, off=0.0, refusal=None, **more):
         super().__init__(**more)
         self.off = off
+        self.refusal = refusal
 
     async def __call__(self, request):
+        if request.path == "/v1/streams":
+            if self.refusal is not None:
+                status, key = self.refusal
+                return web.json_response({"error": {"key": key}}, status=status)
+            assert request.headers["Signature"]
+            return web.json_response({"streams": []})
         if request.path == "/v1/time":
-            from aiohttp import web
-
             payload = {
                 "time": Clock().now_us() + int(self.off * 1e6),
                 "nonce": bytes.fromhex(request.query["nonce"]),
@@ -156,6 +163,39 @@ async def test_doctor_names_the_remedy_of_every_failure(tmp_path):
     assert "shanmen principal add" in failed["owner"][1]
     for name, text in failed.items():
         assert len(text) == 2, (name, text)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "fault", "remedy"),
+    [
+        ((401, "unknown-key"), "agent-unknown", "shanmen-hub agent list"),
+        ((403, "unknown-agent"), "agent-unknown", "shanmen-hub agent list"),
+        ((403, "agent-waiting"), "agent-waiting", "shanmen-hub agent approve"),
+        ((403, "agent-suspended"), "agent-suspended", "shanmen-hub agent resume"),
+        ((401, "signature-invalid"), "hub-refused", "admin"),
+    ],
+)
+async def test_doctor_asks_the_hub_whether_it_takes_this_gateway(tmp_path, refusal, fault, remedy):
+    """The hub's time is told to anybody: only a signed request shows what stands in the way."""
+    found, _ = await examine(tmp_path, Talking(refusal=refusal))
+    assert found["hub"].level == "ok"
+    assert found["admission"].level == "fail"
+    assert found["admission"].fault.key == fault
+    assert remedy in found["admission"].lines(Messages("en"))[1]
+
+
+async def test_doctor_says_the_state_of_the_agent_once(tmp_path):
+    (tmp_path / "data").mkdir()
+
+    async def snapshot():
+        return {"state": "running", "alarms": []}
+
+    server = StatusServer(tmp_path / "data", snapshot)
+    await server.start()
+    found, _ = await examine(tmp_path, Talking(), enrolled=False)
+    await server.stop()
+    text = found["agent"].lines(Messages("en"))[0]
+    assert text.count("running") == 1
 
 
 async def test_doctor_before_enrolment_and_without_a_hub(tmp_path):

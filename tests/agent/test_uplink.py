@@ -327,6 +327,19 @@ async def test_a_false_answer_is_an_alarm_and_sending_goes_on(tmp_path):
     assert len(spool.applied) == 1
 
 
+async def test_a_hub_that_does_not_know_our_key_is_not_called_false(tmp_path):
+    refused = web.json_response({"error": {"key": "unknown-key"}}, status=401)
+    hub = Hub(refused, b"ok")
+    spool = Spool(1)
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(lambda raw, count: outcome(count)), tmp_path)
+        raised = []
+        link.health.raise_alarm = lambda key, **fields: raised.append((key, fields))
+        async with running(link):
+            await spool.empty.wait()
+    assert raised == [("unrecognised", {"reason": "unknown-key"})]
+
+
 async def test_an_unknown_state_of_our_own_ends_the_uplink(tmp_path):
     hub = Hub(b"ok")
     spool = Spool(1)
