@@ -9,19 +9,20 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from agent.acknowledge import acknowledge
+from agent.commits import Change, Committed, Stamp, count_without_rows
 from agent.database import Database
 from agent.groups import Part, Pending, Prepared, place_of, prepare
 from agent.ports import Clock, Randomness
 from agent.quarantine import Quarantine
 from agent.regain import Key, note_befores, put_watermarks
-from agent.register import Birth, Register
-from agent.resources import Bound, JournalRow, Stream
+from agent.register import Register
+from agent.resources import Bound, JournalRow
 from agent.rest import lock
-from agent.runs import Run, Runs
+from agent.rows import insert_row
+from agent.runs import Runs
 from agent.seen import Seen
 from devices.driver import Promise
 from protocol.errors import Code, FatalError, ShanmenError, UnavailableError
@@ -32,36 +33,6 @@ PENDING_RECORDS_MAX: Final = 4 * GROUP_RECORDS_MAX  # above it `room` waits
 CLOCK_STEP_US: Final = 500_000  # a group does not span a step of the wall clock
 
 _MAY_WAIT: Final = frozenset({Promise.D, Promise.E})
-
-
-@dataclass(slots=True)
-class _Change:
-    """What one commit moved, to be moved in memory after it."""
-
-    part: Part
-    stream: Stream
-    next_row: int
-    rows: list[JournalRow] = field(default_factory=list)
-    birth: Birth | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    """When a group was committed, by which run and clock."""
-
-    run: Run
-    wall_us: int
-    boot_us: int
-    source: int  # times.ClockSource
-
-
-@dataclass(slots=True)
-class _Committed:
-    prepared: Prepared
-    changes: list[_Change]
-    seen_row: int
-    uncounted: dict[str, int]
-    noted: set[tuple[bytes, bytes, Key]]
 
 
 class Journal:
@@ -191,12 +162,7 @@ class Journal:
         self._wake.set()
 
     def _give_up(self) -> None:
-        while self._pending:
-            future = self._pending.popleft().future
-            if not future.done():
-                future.set_exception(UnavailableError(Code.STOPPING))
-                future.exception()  # whoever does not wait for it is not told twice
-        self._has_room.set()
+        self._refuse(self._take_all(), UnavailableError(Code.STOPPING))
 
     async def _due(self) -> bool:
         """Wait for a reason to commit; False when stopping."""
@@ -309,17 +275,17 @@ class Journal:
         if self._runs.is_old:
             await self._runs.begin()
         prepared = prepare(group, self._bounds, self._seen)
-        stamp = _Stamp(
+        stamp = Stamp(
             self._runs.current,
             group[-1].wall_us,
             group[-1].boot_us,
             int(self._clock.mark().source),
         )
 
-        def work(connection: sqlite3.Connection) -> _Committed:
+        def work(connection: sqlite3.Connection) -> Committed:
             return self._write(connection, prepared, stamp)
 
-        def then(committed: _Committed) -> None:
+        def then(committed: Committed) -> None:
             self._move(committed, stamp)
             acknowledge(group)
 
@@ -329,13 +295,13 @@ class Journal:
         for pending in group:
             if not pending.future.done():
                 pending.future.set_exception(error)
-                pending.future.exception()
+                pending.future.exception()  # whoever does not wait for it is not told twice
 
     # --- on the database's thread ------------------------------------------------------------
 
     def _write(
-        self, connection: sqlite3.Connection, prepared: Prepared, stamp: _Stamp
-    ) -> _Committed:
+        self, connection: sqlite3.Connection, prepared: Prepared, stamp: Stamp
+    ) -> Committed:
         seen_row = 0
         if prepared.keys:
             seen_row = self._seen.write(connection, prepared.keys, stamp.wall_us)
@@ -350,38 +316,29 @@ class Journal:
         changes = [
             self._part(connection, part, stamp) for part in prepared.parts if part.bodies
         ]
-        _count(connection, prepared)
+        count_without_rows(connection, prepared)
         put_watermarks(connection, self._register.root, prepared.watermarks)
         uncounted: dict[str, int] = {}
         if prepared.refused:
             uncounted = self._quarantine.put(connection, prepared.refused, stamp.wall_us)
-        return _Committed(prepared, changes, seen_row, uncounted, noted)
+        return Committed(prepared, changes, seen_row, uncounted, noted)
 
     def _part(
-        self, connection: sqlite3.Connection, part: Part, stamp: _Stamp
-    ) -> _Change:
+        self, connection: sqlite3.Connection, part: Part, stamp: Stamp
+    ) -> Change:
         bound, run = part.bound, stamp.run
         birth = self._register.birth(connection, bound) if bound.must_register else None
         stream = bound.stream or (birth and birth.stream) or self._register.new_stream()
         if bound.stream is None:
             self._register.insert_stream(connection, bound, stream)
-        change = _Change(part, stream, stream.next_row, birth=birth)
+        change = Change(part, stream, stream.next_row, birth=birth)
         for count, plain in part.bodies:
             first = change.next_row
             body = lock(run.key, place_of(stream.id, run.id, first, count), plain, self._random)
-            cursor = connection.execute(
-                "INSERT INTO journal(stream, run, first_row, n, boot_ns, wall_us, clock, body)"
-                " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    stream.id, run.id, first, count,
-                    stamp.boot_us * 1000, stamp.wall_us, stamp.source, body,
-                ),
-            )  # fmt: skip
-            row_id = cursor.lastrowid or 0
-            row = JournalRow(
-                row_id, stream.id, run.id, first, count,
-                stamp.boot_us, stamp.wall_us, stamp.source,
-            )  # fmt: skip
+            unwritten = JournalRow(
+                0, stream.id, run.id, first, count, stamp.boot_us, stamp.wall_us, stamp.source
+            )
+            row = insert_row(connection, unwritten, body)
             change.rows.append(row)
             change.next_row += count
         connection.execute(
@@ -393,7 +350,7 @@ class Journal:
 
     # --- after COMMIT, on the loop ----------------------------------------------------------------
 
-    def _move(self, committed: _Committed, stamp: _Stamp) -> None:
+    def _move(self, committed: Committed, stamp: Stamp) -> None:
         self.commits += 1
         keys = committed.prepared.keys
         if keys:
@@ -426,19 +383,3 @@ class Journal:
 
 def _is_waiting(pending: Pending) -> bool:
     return pending.reading.urgent or pending.reading.promise not in _MAY_WAIT
-
-
-def _count(connection: sqlite3.Connection, prepared: Prepared) -> None:
-    """Counters of what made no journal row: duplicates, and parts that were refused whole."""
-    totals: dict[bytes, list[int]] = {}
-    for bound in prepared.duplicates:
-        if bound.stream is not None:
-            totals.setdefault(bound.stream.id, [0, 0])[0] += 1
-    for part in prepared.parts:
-        if not part.bodies and part.quarantined and part.bound.stream is not None:
-            totals.setdefault(part.bound.stream.id, [0, 0])[1] += part.quarantined
-    connection.executemany(
-        "UPDATE stream SET duplicates = duplicates + ?, quarantined = quarantined + ?"
-        " WHERE id = ?",
-        [(duplicates, refused, stream) for stream, (duplicates, refused) in totals.items()],
-    )

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from agent.groups import body_of, place_of
@@ -44,18 +45,24 @@ def put_row(
     key = runs.key_or_new(connection, run)
     plain = body_of(dump_columns(columns), tail)
     body = lock(key, place_of(stream, run, first_row, columns.count), plain, random)
+    row = JournalRow(
+        0, stream, run, first_row, columns.count,
+        like.boot_us, like.wall_us, like.source, like.is_this_boot,
+    )  # fmt: skip
+    return insert_row(connection, row, body)
+
+
+def insert_row(connection: sqlite3.Connection, row: JournalRow, body: bytes) -> JournalRow:
+    """Write a row with its locked body; returns it with its id."""
     cursor = connection.execute(
         "INSERT INTO journal(stream, run, first_row, n, boot_ns, wall_us, clock, body)"
         " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            stream, run, first_row, columns.count,
-            like.boot_us * 1000, like.wall_us, like.source, body,
+            row.stream, row.run, row.first_row, row.count,
+            row.boot_us * 1000, row.wall_us, row.source, body,
         ),
     )  # fmt: skip
-    return JournalRow(
-        cursor.lastrowid or 0, stream, run, first_row, columns.count,
-        like.boot_us, like.wall_us, like.source, like.is_this_boot,
-    )  # fmt: skip
+    return replace(row, id=cursor.lastrowid or 0)
 
 
 def uncovered(ranges: Sequence[RowRange], covered: Iterable[RowRange]) -> list[int]:
