@@ -51,6 +51,7 @@ def parser(language: Language) -> argparse.ArgumentParser:
     commands.add("backup", "backup").add_argument("folder", metavar="DIR", help=say("backup-dir"))
     restore = commands.add("restore", "restore")
     restore.add_argument("folder", metavar="DIR", nargs="?", default="", help=say("restore-dir"))
+    restore.add_argument("--above", type=int, default=0, metavar="N", help=say("above"))
     commands.add("migrate", "migrate")
     return top
 

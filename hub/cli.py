@@ -23,6 +23,7 @@ from hub.commands import Command
 from hub.config import FILE_NAME
 from hub.faults import Exit, Fault
 from hub.folder import BadConfig, read_config
+from hub.lists import table
 from hub.maintenance import Restored
 from hub.messages import Language, language_of, text
 from hub.store.audit import Actor
@@ -184,22 +185,23 @@ def _token_new(options: argparse.Namespace, language: Language) -> int:
     return Exit.OK
 
 
-def _listing(options: argparse.Namespace, command: Command, columns: tuple[str, ...]) -> int:
+def _listing(
+    options: argparse.Namespace, language: Language, command: Command, columns: tuple[str, ...]
+) -> int:
     answer = _admin(options, command)
     if not options.json:
-        for items in answer.values():
-            for item in items if isinstance(items, list) else [answer]:
-                print("\t".join(str(item.get(name, "")) for name in columns))
-            break
+        (rows,) = (one for one in answer.values() if isinstance(one, list))
+        print("\n".join(table(rows, columns, language)))
     return Exit.OK
 
 
-def _site_list(options: argparse.Namespace, _: Language) -> int:
-    return _listing(options, commands.SiteList(), ("site", "region", "owner", "name"))
+def _site_list(options: argparse.Namespace, language: Language) -> int:
+    return _listing(options, language, commands.SiteList(), ("site", "region", "owner", "name"))
 
 
-def _token_list(options: argparse.Namespace, _: Language) -> int:
-    return _listing(options, commands.TokenList(), ("number", "revoked_us", "name"))
+def _token_list(options: argparse.Namespace, language: Language) -> int:
+    columns = ("number", "created_us", "revoked_us", "name")
+    return _listing(options, language, commands.TokenList(), columns)
 
 
 def _token_revoke(options: argparse.Namespace, _: Language) -> int:
@@ -207,9 +209,10 @@ def _token_revoke(options: argparse.Namespace, _: Language) -> int:
     return Exit.OK
 
 
-def _agent_list(options: argparse.Namespace, _: Language) -> int:
+def _agent_list(options: argparse.Namespace, language: Language) -> int:
     command = commands.AgentList(site=options.site or "")
-    return _listing(options, command, ("agent", "site", "state", "seen_us", "software", "name"))
+    columns = ("agent", "site", "state", "away", "seen_us", "software", "name")
+    return _listing(options, language, command, columns)
 
 
 def _agent_show(options: argparse.Namespace, _: Language) -> int:
@@ -276,7 +279,8 @@ def _restore(options: argparse.Namespace, language: Language) -> int:
         with folder.locked() as held:
             if not held:
                 raise Fault(Exit.IN_USE, "folder-in-use", folder=folder.root)
-            return await restore(folder, backup, by=Actor(who=_operator(), source="console"))
+            by = Actor(who=_operator(), source="console")
+            return await restore(folder, backup, by=by, above=options.above)
 
     restored = asyncio.run(run())
     if options.json:
@@ -286,6 +290,9 @@ def _restore(options: argparse.Namespace, language: Language) -> int:
              lost=restored.lost_bodies),
         file=sys.stderr,
     )  # fmt: skip
+    if not restored.noted:
+        said = text("cli.restore-not-noted", language, generation=restored.generation)
+        print(said, file=sys.stderr)
     return Exit.OK
 
 

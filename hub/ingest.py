@@ -310,6 +310,10 @@ class Ingest:
             if number in replayed:
                 made.append(VerifyError(Code.REPLAYED, field="nonce"))
                 continue
+            behind = self._ledger.ahead.judge(request.agent.id, request.batch.checkpoint, head)
+            if behind is not None:
+                made.append(behind)
+                continue
             proofs, verdicts = answers.receipt_and_verdicts(
                 request.agent, done.outcomes[number], request.batch.checkpoint
             )

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from hub.ahead import Ahead
 from hub.store import leaves
 from hub.store.engine import Tx, point
 from hub.store.leaves import HeadRow
@@ -54,6 +55,7 @@ class Ledger:
         self._name = name
         self._key = key
         self._cache: dict[tuple[int, int, int], bytes] = {}
+        self.ahead = Ahead()  #: what agents show that this ledger does not have
 
     @property
     def key(self) -> SigningKey:
@@ -68,9 +70,7 @@ class Ledger:
         """The verifier key of a generation's checkpoints (signed-note form)."""
         return checkpoint.vkey_text(self.origin(generation), self._key.public)
 
-    def begin(
-        self, tx: Tx, now_us: int, *, reason: str, above: int = 0
-    ) -> HeadRow:
+    def begin(self, tx: Tx, now_us: int, *, reason: str, above: int = 0) -> HeadRow:
         """Open a generation, whose leaf 0 is the statement of what it follows and why.
 
         The statement names origin, size and root of the present one as this database has it. The
@@ -165,9 +165,7 @@ class Ledger:
         """Proof that the tree of `new` leaves begins with that of `old` ones (empty from none)."""
         if old == 0:
             return []
-        read = self._reader(
-            tx, generation, lambda read: merkle.consistency_path(read, old, new)
-        )
+        read = self._reader(tx, generation, lambda read: merkle.consistency_path(read, old, new))
         return merkle.consistency_path(read, old, new)
 
     def root(self, tx: Tx, generation: int, size: int) -> bytes:
@@ -181,9 +179,7 @@ class Ledger:
         Raises RefusedError NOT_FOUND if the tree is not that large yet.
         """
         start = index * tiles.WIDTH
-        found = leaves.nodes_between(
-            tx, generation, level * tiles.HEIGHT, start, start + width
-        )
+        found = leaves.nodes_between(tx, generation, level * tiles.HEIGHT, start, start + width)
         if len(found) != width:
             raise RefusedError(Code.NOT_FOUND, field="tile", value=f"{level}/{index}")
         return b"".join(found)

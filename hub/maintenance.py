@@ -35,6 +35,8 @@ from protocol.errors import Code, ConfigError, FatalError
 DATABASE: Final = "hub.db"
 PACKS: Final = "packs"
 MANIFEST: Final = "backup.json"
+ABOVE_MAX: Final = 15  #: numbers that may be skipped: agents and owners look so far ahead
+RESTORED: Final = "restored.json"  #: which generation was opened from the backup last
 _STAGED: Final = "hub.db.restoring"
 
 
@@ -57,6 +59,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     previous_size: int  #: leaves that the backup had
     lost_bodies: int  #: segments that are header-only now, because their pack is missing
     void_tokens: int
+    noted: bool = True  #: the number stands in the backup's folder, so that it is not used again
 
 
 async def backup(
@@ -73,9 +76,7 @@ async def backup(
     return manifest
 
 
-def _copy(
-    store: Store, bodies: Bodies, into: Path, now_us: int, also: Sequence[Path]
-) -> Backup:
+def _copy(store: Store, bodies: Bodies, into: Path, now_us: int, also: Sequence[Path]) -> Backup:
     into.mkdir(mode=0o700, parents=True, exist_ok=True)
     point("backup.before")
     target = Bodies(into / PACKS)
@@ -200,18 +201,27 @@ def stage(from_folder: Path, data: Path) -> Path:
 
 
 async def begin_generation(
-    store: Store, bodies: Bodies, ledger: Ledger, notes: Sequence[str], *, by: Actor, now_us: int
+    store: Store,
+    bodies: Bodies,
+    ledger: Ledger,
+    notes: Sequence[str],
+    *,
+    by: Actor,
+    now_us: int,
+    noted: int = 0,
+    above: int = 0,
 ) -> Restored:
     """Open the next generation on a database that was put back (staged, or by other means).
 
-    notes: of `LastCheckpoint.read`, so that no generation's number is used twice. One transaction:
+    notes: of `LastCheckpoint.read`; noted: of `opened_before`; above: the highest generation that
+    an operator knows of: so that no generation's number is used twice. One transaction:
     segments whose pack is missing become header-only, unused enrolment tokens and all read tokens
     end (they may have been used or revoked in the lost time), `backed_up_to` starts at 0, leaf 0 is
     written, the audit trail says so.
     """
     sizes = await store.read(packs.sizes)
     missing = [name for name, size in sizes.items() if bodies.size_of(name) != size]
-    above = max((parse_note(note).generation for note in notes), default=0)
+    known = max([noted, *(parse_note(note).generation for note in notes)])
     lost_at = max((parse_note(note).size for note in notes), default=0)
 
     def begin(tx: Tx) -> Restored:
@@ -225,8 +235,15 @@ async def begin_generation(
         for one in read_tokens.all_of(tx):
             read_tokens.revoke(tx, one.id, by, now_us)
         meta.put(tx, BACKED_UP_KEY, "0")
+        if above > max(old.generation, known) + ABOVE_MAX:
+            raise ConfigError(
+                Code.COMMAND_INVALID,
+                field="--above",
+                value=above,
+                expected=f"at most {max(old.generation, known) + ABOVE_MAX}",
+            )
         reason = f"restored from a backup of {old.size} leaves; {lost_at} had been signed"
-        new = ledger.begin(tx, now_us, reason=reason, above=above)
+        new = ledger.begin(tx, now_us, reason=reason, above=max(above, known))
         audit.record(
             tx,
             by,
@@ -243,6 +260,28 @@ async def begin_generation(
     restored = await store.write("restore", begin)
     ledger.forget()
     return restored
+
+
+def opened_before(backup: Path) -> int:
+    """The highest generation that a restore from this backup has opened; 0 if none is noted."""
+    try:
+        noted = msgspec.json.decode((backup / RESTORED).read_bytes(), type=dict[str, int])
+    except (FileNotFoundError, msgspec.DecodeError):
+        return 0
+    return noted.get("generation", 0)
+
+
+def note_opened(backup: Path, generation: int) -> bool:
+    """Note durably beside a backup which generation is opened from it; False if it is read-only.
+
+    A second restore on another machine has nothing else to know it by: the file `last-checkpoint`
+    stayed on the first. Written before the database is put in place.
+    """
+    try:
+        replace_file(backup / RESTORED, json.dumps({"generation": generation}).encode())
+    except OSError:
+        return False
+    return True
 
 
 def put_in_place(data: Path) -> Path | None:
@@ -281,4 +320,3 @@ def room_for(folder: Path, source: Path) -> bool:
 def _beside(database: Path) -> list[Path]:
     """The files that SQLite keeps beside a database."""
     return [database.with_name(database.name + end) for end in ("-wal", "-shm", "-journal")]
-

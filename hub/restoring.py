@@ -7,6 +7,8 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import msgspec
+
 from hub import maintenance
 from hub.faults import Exit, Fault
 from hub.folder import Folder
@@ -39,18 +41,20 @@ def bring_settings(backup: Path, config: Path) -> None:
         ) from error
 
 
-async def restore(folder: Folder, backup: Path | None, *, by: Actor) -> Restored:
+async def restore(folder: Folder, backup: Path | None, *, by: Actor, above: int = 0) -> Restored:
     """Put a backup in place, or keep the database that is there, and open a new generation.
 
+    above: the highest generation that anybody saw, where this machine cannot know it.
     The caller holds the folder's lock. Raises Fault.
     """
     keys = read_keys(folder)
     ledger = Ledger(name=log_name(keys), key=keys.log)
     bodies = Bodies(folder.packs)
     try:
-        database = folder.database
+        database, noted = folder.database, 0
         if backup is not None:
             database = await asyncio.to_thread(maintenance.stage, backup, folder.root)
+            noted = await asyncio.to_thread(maintenance.opened_before, backup)
         store = Store(database)
         try:
             await store.write("migrate", migrate.upgrade)
@@ -61,10 +65,14 @@ async def restore(folder: Folder, backup: Path | None, *, by: Actor) -> Restored
                 LastCheckpoint(folder.last_checkpoint).read(),
                 by=by,
                 now_us=wall_us(),
+                noted=noted,
+                above=above,
             )
         finally:
             await store.close()
         if backup is not None:
+            done = await asyncio.to_thread(maintenance.note_opened, backup, restored.generation)
+            restored = msgspec.structs.replace(restored, noted=done)
             await asyncio.to_thread(maintenance.put_in_place, folder.root)
     except ShanmenError as error:
         raise Fault(Exit.DISK, "restore-failed", why=str(error)) from error

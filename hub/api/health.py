@@ -29,7 +29,12 @@ async def ready(parts: Parts, call: Call) -> Reply:  # noqa: ARG001  # every han
         reasons.append(error.code.key)
     if await asyncio.to_thread(_free, parts.store.path.parent) < DISK_FREE_MIN:
         reasons.append(Code.DISK_FULL.key)
-    answer = Readiness(status="not-ready" if reasons else "ok", reasons=reasons)
+    above = parts.ledger.ahead.above
+    answer = Readiness(
+        status="not-ready" if reasons else "ok",
+        reasons=reasons,
+        warnings=[f"agents-ahead: shanmen-hub restore --above {above}"] if above else [],
+    )
     return json_reply(answer, status=503 if reasons else 200)
 
 

@@ -18,6 +18,7 @@ class Readiness(Struct, frozen=True, kw_only=True):
 
     status: str  #: ok or not-ready
     reasons: list[str]
+    warnings: list[str] = []  #: what an operator must look at although data is taken
 
 
 class Accepted(Struct, frozen=True, kw_only=True):

@@ -22,18 +22,29 @@ async def check(hub: HubCore) -> None:
     await hub.store.read(check_start, hub.ledger, hub.last.read())
 
 
-async def restore(source: Path, data: Path) -> maintenance.Restored:
-    """What `shanmen-hub restore` does."""
+async def restore(
+    source: Path, data: Path, *, above: int = 0, keep: bool = False
+) -> maintenance.Restored:
+    """What `shanmen-hub restore` does; keep: with a backup that can be written."""
     staged = stage(source, data)
     hub = HubCore(data)
     await hub.store.close()
     store = Store(staged)
     try:
         done = await begin_generation(
-            store, hub.bodies, hub.ledger, hub.last.read(), by=BY, now_us=hub.now
+            store,
+            hub.bodies,
+            hub.ledger,
+            hub.last.read(),
+            by=BY,
+            now_us=hub.now,
+            noted=maintenance.opened_before(source),
+            above=above,
         )
     finally:
         await store.close()
+    if keep:
+        assert maintenance.note_opened(source, done.generation)
     put_in_place(data)
     hub.ingest.close()
     return done
