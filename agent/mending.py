@@ -5,6 +5,7 @@ a receipt still travel in it; new ones continue it in a stream of its own, which
 the hub was asked what it has beyond what this file knows (edge-storage.md §3).
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import msgspec
 from agent.adoption import adopt
 from agent.lane import Lane
 from agent.ports import Clock, Identity
-from agent.recovery import Damage
+from agent.recovery import Damage, forget
 from agent.register import NONCE_BYTES, queue_object
 from agent.resources import Bound, JournalRow, Stream
 from agent.schema import StreamState
@@ -64,11 +65,16 @@ def open_questions(lane: Lane) -> list[EvidenceItem]:
 async def mend(lane: Lane, damage: Damage, identity: Identity, clock: Clock) -> list[EvidenceItem]:
     """Begin new streams and write the gap notes, in one transaction `recover`.
 
+    After it the note of the damage goes; a kill between the two declares nothing twice.
     Returns the questions for the hub: headers that it accepted and this file does not know.
     """
     now_us = clock.now_us()
+    if damage.mark and await lane.database.read(_last_mended) == damage.mark:
+        await asyncio.to_thread(forget, lane.database.path)
+        return open_questions(lane)
 
     def work(connection: sqlite3.Connection) -> list[_Mended]:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES('mended', ?)", (damage.mark,))
         hand = _Hand(connection, lane, damage, identity, now_us)
         known = _chains(connection)
         owners = {stream: resource for resource, one in known.items() for stream in one.next_seq}
@@ -89,7 +95,13 @@ async def mend(lane: Lane, damage: Damage, identity: Identity, clock: Clock) -> 
             lane.epochs.close(one.bound)
 
     mended = await lane.database.write("recover", work, then=then)
+    await asyncio.to_thread(forget, lane.database.path)
     return [one.ask for one in mended]
+
+
+def _last_mended(connection: sqlite3.Connection) -> object:
+    row = connection.execute("SELECT v FROM meta WHERE k = 'mended'").fetchone()
+    return row[0] if row else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,13 @@
     open         ─▶ not a database, or a broken tree? copy aside ─▶ rebuild from what reads
     after damage ─▶ new streams, gap notes with bounds, heads compared with the hub first
 
+What was found is written beside the file before anything is changed and stays until `recover` is
+committed: a file that was repaired looks sound, and its loss must not become silent by a kill.
 An error in use that says "malformed" leaves a mark beside the file: the next start rebuilds.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
@@ -19,10 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from agent import salvage, wal
 from agent.database import Database, mark_of
 from agent.disk import reserve_of
-from agent.files import save, sync_folder
+from agent.files import remove, save, sync_folder
 from agent.schema import create, prepare
 from agent.wal import WalState
 from protocol.errors import Code, FatalError
@@ -30,6 +35,7 @@ from protocol.errors import Code, FatalError
 _LOG: Final = logging.getLogger(__name__)
 
 BATCH_ROWS: Final = 200
+NOTE_BYTES: Final = 8
 
 
 @dataclass(slots=True)
@@ -40,6 +46,7 @@ class Damage:
     aside: Path | None = None
     is_rebuilt: bool = False
     since_us: int = 0  # wall time at which the lost file began, where that is known
+    mark: bytes = b""  # of this finding; `recover` keeps it, so that nothing is declared twice
 
     def __bool__(self) -> bool:
         return bool(self.reasons)
@@ -56,8 +63,7 @@ async def open_database(path: Path, *, budget_bytes: int) -> tuple[Database, Dam
     except FatalError as error:
         if error.code is not Code.STORAGE_DAMAGED:
             raise
-        damage.reasons.append("cannot be opened")
-        await asyncio.to_thread(_rebuild, path, damage)
+        await asyncio.to_thread(_replace, path, damage, "cannot be opened")
         database = await Database.open(path, budget_bytes=budget_bytes)
     sys.audit("shanmen.point", "spool.opened")
     if damage:
@@ -70,13 +76,57 @@ async def open_database(path: Path, *, budget_bytes: int) -> tuple[Database, Dam
 
 def _examine(path: Path) -> Damage:
     """Everything that is done before SQLite opens the file for good."""
-    damage = Damage()
+    damage = _remembered(path)
     _look_for_traces(path, damage)
     _repair_log(path, damage)
     if mark_of(path).exists() or (damage and path.exists() and not _is_whole(path)):
-        damage.reasons.append("malformed")
-        _rebuild(path, damage)
+        _replace(path, damage, "malformed")
     return damage
+
+
+def note_of(path: Path) -> Path:
+    """The file that says: a loss was found in this database and is not declared yet."""
+    return path.with_name(path.name + ".damage")
+
+
+def forget(path: Path) -> None:
+    """The loss is declared, in a committed transaction: the next start need not do it again."""
+    remove(note_of(path))
+
+
+def _remembered(path: Path) -> Damage:
+    """What an earlier start found and did not come to declare."""
+    try:
+        raw = note_of(path).read_bytes()
+    except FileNotFoundError:
+        return Damage()
+    try:
+        return msgspec.json.decode(raw, type=Damage, dec_hook=_path)
+    except msgspec.DecodeError:
+        return Damage(["note of damage unreadable"], is_rebuilt=True, mark=os.urandom(NOTE_BYTES))
+
+
+def _path(kind: type, text: object) -> object:
+    return kind(text)
+
+
+def _remember(path: Path, damage: Damage, reason: str = "") -> None:
+    """Write down what was found, durably, before anything is changed."""
+    if reason:
+        damage.reasons.append(reason)
+        damage.mark = os.urandom(NOTE_BYTES)
+    data = msgspec.json.encode(damage, enc_hook=str)
+    try:
+        save(note_of(path), data)
+    except OSError as error:
+        reserve = reserve_of(path)
+        if error.errno != errno.ENOSPC or not reserve.exists():
+            raise
+        # Its room and not its name or time: they tell of a file that is gone.
+        before = reserve.stat()
+        os.truncate(reserve, 0)
+        os.utime(reserve, ns=(before.st_atime_ns, before.st_mtime_ns))
+        save(note_of(path), data)
 
 
 def _look_for_traces(path: Path, damage: Damage) -> None:
@@ -85,9 +135,10 @@ def _look_for_traces(path: Path, damage: Damage) -> None:
     is_empty = not path.exists() or path.stat().st_size == 0
     if not is_empty or not reserve.exists():
         return
-    damage.reasons.append("file empty or gone")
-    damage.is_rebuilt = True
-    damage.since_us = int(reserve.stat().st_mtime * 1e6)
+    if not damage.is_rebuilt:  # else it was seen before, and the reserve may be newer
+        damage.since_us = int(reserve.stat().st_mtime * 1e6)
+        damage.is_rebuilt = True
+        _remember(path, damage, "file empty or gone")
     path.with_name(path.name + "-wal").unlink(missing_ok=True)
 
 
@@ -99,7 +150,7 @@ def _repair_log(path: Path, damage: Damage) -> None:
     rewritten = wal.repair(log, path)
     if rewritten is None or (found.is_header_bad and _is_copied(path, log, rewritten)):
         return
-    damage.reasons.append(f"log damaged in {len(found.bad) or 1} of {found.frames} frames")
+    _remember(path, damage, f"log damaged in {len(found.bad) or 1} of {found.frames} frames")
     _copy_aside(path, damage)
     save(log, rewritten)
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
@@ -146,12 +197,21 @@ def _copy_aside(path: Path, damage: Damage) -> None:
             shutil.copy2(source, aside / source.name)
     sync_folder(aside)
     damage.aside = aside
+    _remember(path, damage)  # the next start must not copy over them what is half repaired
     sys.audit("shanmen.point", "damage.copied")
 
 
-def _rebuild(path: Path, damage: Damage) -> None:
-    """A new file with every row that can be read of the old one."""
+def _replace(path: Path, damage: Damage, reason: str) -> None:
+    """Rebuild a file, having written down why."""
+    damage.is_rebuilt = True
+    _remember(path, damage, reason)
     _copy_aside(path, damage)
+    _rebuild(path)
+    sys.audit("shanmen.point", "damage.rebuilt")
+
+
+def _rebuild(path: Path) -> None:
+    """A new file with every row that can be read of the old one. Cut off, it is begun again."""
     new = path.with_name(path.name + ".rebuilt")
     template = path.with_name(path.name + ".template")
     for leftover in (new, template):
@@ -166,8 +226,6 @@ def _rebuild(path: Path, damage: Damage) -> None:
     new.replace(path)
     mark_of(path).unlink(missing_ok=True)
     sync_folder(path.parent)
-    damage.is_rebuilt = True
-    sys.audit("shanmen.point", "damage.rebuilt")
 
 
 def _make(path: Path) -> None:
@@ -197,7 +255,9 @@ def _fold_log(path: Path) -> None:
             file.write(page)
         file.flush()
         os.fsync(file.fileno())
-    log.unlink()
+    # The file has all of it now. Durably gone before another file takes the name: SQLite would
+    # play this log over that one.
+    remove(log)
 
 
 def _fill(path: Path, rows: Iterable[salvage.Found]) -> None:
