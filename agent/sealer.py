@@ -114,7 +114,7 @@ class Sealer:
                 break
             if force or self._is_due(bound):
                 async with self._gate:
-                    made += await self._seal(bound)
+                    made += await self._seal_urgent(bound)
         return made
 
     async def seal_all(self, bound: Bound) -> None:
@@ -158,12 +158,25 @@ class Sealer:
 
     def _wait_s(self) -> float | None:
         now_us = self._clock.monotonic_us()
-        due = [
-            self._due_at_us(bound, bound.stream) for bound in self._streams() if bound.stream
-        ]
+        due = [self._due_at_us(bound, bound.stream) for bound in self._streams() if bound.stream]
         return max(0.0, (min(due) - now_us) / 1e6) if due else None
 
     # --- one run of rows -------------------------------------------------------------------------
+
+    async def _seal_urgent(self, bound: Bound) -> int:
+        """Seal a run; what is urgent stays so if it was left, or came while this was built."""
+        stream = bound.stream
+        if stream is None or not stream.is_urgent:
+            return await self._seal(bound)
+        last = stream.rows[-1] if stream.rows else None
+        stream.is_urgent = False
+        is_done = False
+        try:
+            made = await self._seal(bound)
+            is_done = not any(row is last for row in reversed(stream.rows))
+        finally:
+            stream.is_urgent |= not is_done
+        return made
 
     async def _seal(self, bound: Bound) -> int:
         stream = bound.stream
@@ -187,17 +200,13 @@ class Sealer:
         await self._write(bound, stream, rows, built, damaged)
         return len(built) + len(damaged)
 
-    async def _built(
-        self, bound: Bound, stream: Stream, opened: Sequence[Opened]
-    ) -> list[Built]:
+    async def _built(self, bound: Bound, stream: Stream, opened: Sequence[Opened]) -> list[Built]:
         cut = await self._cut(bound, opened)
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._build, bound, stream, cut
         )
 
-    async def _read(
-        self, rows: Sequence[JournalRow]
-    ) -> tuple[list[Opened], list[JournalRow]]:
+    async def _read(self, rows: Sequence[JournalRow]) -> tuple[list[Opened], list[JournalRow]]:
 
         def work(connection: sqlite3.Connection) -> tuple[list[Opened], list[JournalRow]]:
             opened: list[Opened] = []
@@ -296,7 +305,6 @@ class Sealer:
             stream.next_seq += len(built)
             stream.continues = None if built else stream.continues
             stream.is_fresh = stream.is_fresh and not built
-            stream.is_urgent = False
             stream.oldest_us = stream.rows[0].boot_us if stream.rows else None
             if built:
                 stream.head = built[-1].segment.id
