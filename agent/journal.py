@@ -30,6 +30,8 @@ from protocol.errors import Code, FatalError, ShanmenError, UnavailableError
 GROUP_RECORDS_MAX: Final = 2_000
 GROUP_BYTES_MAX: Final = 1 << 20
 PENDING_RECORDS_MAX: Final = 4 * GROUP_RECORDS_MAX  # above it `room` waits
+RING_BYTES: Final = 4 << 20  # of class C, which waits for nobody
+RING_OVERHEAD_BYTES: Final = 512  # of a hand-over in memory, whatever is in it
 CLOCK_STEP_US: Final = 500_000  # a group does not span a step of the wall clock
 
 _MAY_WAIT: Final = frozenset({Promise.D, Promise.E})
@@ -70,6 +72,7 @@ class Journal:
         self._pending: deque[Pending] = deque()
         self._records = 0  # in `_pending`
         self._bytes = 0.0
+        self._ring = 0.0  # bytes of class C in `_pending` and under way
         self._must = 0  # readings in `_pending` that do not wait
         self._deadline: float | None = None
         self._wake = asyncio.Event()
@@ -92,11 +95,13 @@ class Journal:
             self.watermarks[driver, source.decode()] = self._register.root.unwrap(place, sealed)
 
     def submit(self, pending: Pending) -> None:
-        """Queue a reading. Raises UnavailableError BUSY far above the bound that `room` keeps."""
+        """Queue a reading. Raises UnavailableError BUSY far above the bound that `room` keeps.
+
+        Never for class C: what its ring does not hold is dropped and counted.
+        """
         if self._failed is not None:
             raise FatalError(Code.STORAGE_UNKNOWN) from self._failed
-        if not self._has_room.is_set() and pending.reading.promise is Promise.C:
-            self._drop(pending)
+        if pending.reading.promise is Promise.C and not self._enter_ring(pending):
             return
         if self._records > 4 * PENDING_RECORDS_MAX:
             raise UnavailableError(Code.BUSY, field="journal", value=self._records)
@@ -115,15 +120,26 @@ class Journal:
             if self._records >= PENDING_RECORDS_MAX or self._bytes >= 4 * GROUP_BYTES_MAX:
                 self._has_room.clear()
 
-    def _drop(self, pending: Pending) -> None:
+    def _enter_ring(self, pending: Pending) -> bool:
         """Class C cannot be asked again and does not wait: above the ring it is counted."""
+        size = pending.size + RING_OVERHEAD_BYTES
+        if self._ring + size > RING_BYTES or self._records > 4 * PENDING_RECORDS_MAX:
+            self._drop(pending)
+            pending.future.set_result(None)  # it is accounted for, and its driver goes on
+            return False
+        self._ring += size
+        pending.future.add_done_callback(lambda _: self._leave_ring(size))
+        return True
+
+    def _leave_ring(self, size: float) -> None:
+        self._ring -= size
+
+    def _drop(self, pending: Pending) -> None:
         for rows in pending.reading.rows:
             bound = self._bounds.get(rows.resource)
             if bound is not None:
                 bound.counters.lost += len(rows.records)
             self._lose(rows.resource, "no room", len(rows.records), pending.wall_us)
-        pending.future.set_exception(UnavailableError(Code.BUSY, field="journal"))
-        pending.future.exception()
 
     def _lose(self, local: str, reason: str, count: int, at_us: int) -> None:
         before = self.losses.get((local, reason), (0, at_us, at_us))
@@ -294,6 +310,8 @@ class Journal:
     def _refuse(self, group: Sequence[Pending], error: ShanmenError) -> None:
         for pending in group:
             if not pending.future.done():
+                if pending.reading.promise is Promise.C:
+                    self._drop(pending)  # nobody has it any more
                 pending.future.set_exception(error)
                 pending.future.exception()  # whoever does not wait for it is not told twice
 

@@ -58,7 +58,7 @@ class Keeping:
             return
         self._release()
         await self._correct()
-        await self._tell_losses()
+        await self.tell_losses()
         now_us = self._clock.monotonic_us()
         if self._forgotten_us is None or now_us - self._forgotten_us > 600_000_000:
             self._forgotten_us = now_us
@@ -125,20 +125,25 @@ class Keeping:
             self._spool.wake.set()
         self._corrected = mark.source
 
-    async def _tell_losses(self) -> None:
+    async def tell_losses(self) -> None:
         """Records that went uncommitted: quarantine full, or a source that cannot wait."""
-        losses, self._lane.journal.losses = self._lane.journal.losses, {}
-        if not losses:
+        bounds, losses = self._lane.bounds, self._lane.journal.losses
+        # A note names a stream: what was lost before the first record waits for it.
+        told = {key: loss for key, loss in losses.items() if _has_stream(bounds.get(key[0]))}
+        if not told:
             return
-        bounds = self._lane.bounds
 
         def work(connection: sqlite3.Connection) -> None:
-            for (local, reason), (count, first_us, last_us) in losses.items():
-                bound = bounds.get(local)
-                if bound is not None:
-                    self._gap(connection, bound, count, (first_us, last_us), reason)
+            for (local, reason), (count, first_us, last_us) in told.items():
+                self._gap(connection, bounds[local], count, (first_us, last_us), reason)
 
-        await self._lane.database.write("note", work)
+        def then(_: None) -> None:
+            for key, (count, _first_us, last_us) in told.items():
+                now = losses.pop(key)
+                if now[0] > count:
+                    losses[key] = (now[0] - count, last_us, now[2])
+
+        await self._lane.database.write("note", work, then=then)
         self._spool.wake.set()
 
     def _gap(
@@ -195,6 +200,10 @@ class Keeping:
             fold(connection, before_us)
 
         await self._lane.database.write("evict", work)
+
+
+def _has_stream(bound: Bound | None) -> bool:
+    return bound is not None and bound.stream is not None
 
 
 def evict(

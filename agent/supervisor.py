@@ -86,8 +86,10 @@ class Supervisor:
     def ask_again(self, drivers: Collection[str]) -> None:
         """Give these drivers new instances: what the old ones believe to be read was taken back."""
         for slot in self.slots:
-            if slot.name in drivers and slot.pump is not None:
-                slot.pump.fail("watermark taken back")
+            if slot.name in drivers:
+                slot.driver = None  # also of one that waits to try again
+                if slot.pump is not None:
+                    slot.pump.fail("watermark taken back")
 
     async def run(self) -> None:
         """Run all drivers; returns only by cancellation, after each has disconnected."""
@@ -190,6 +192,11 @@ class Pump:
                     # Not taken, so not acknowledged: its source has it still after the stop.
                     await asyncio.Event().wait()
                 self._submit(reading)
+                if reading.promise is Promise.C:
+                    # It cannot be asked again: the journal's ring bounds it, and counts the rest.
+                    if self._is_full():
+                        await asyncio.sleep(0)
+                    continue
                 if self._is_full():
                     self._has_room.clear()
                     await self._has_room.wait()
@@ -206,6 +213,8 @@ class Pump:
             future = self._intake.submit(reading, driver=self._name)
         except ShanmenError as error:
             raise UncommittedError(error.code.key) from error
+        if future.done() and not future.cancelled() and future.exception() is None:
+            return  # class C above its ring: nothing is under way
         rows = reading.rows
         count = len(rows[0].records) if len(rows) == 1 else sum(len(r.records) for r in rows)
         self._under_way.append((future, count))

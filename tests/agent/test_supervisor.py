@@ -80,7 +80,7 @@ class Waits:
         await asyncio.sleep(0)
 
 
-READING = Reading()
+READING = Reading(promise=Promise.A)
 
 
 @contextlib.asynccontextmanager
@@ -255,3 +255,41 @@ async def test_a_pump_that_was_failed_submits_nothing_more():
     with pytest.raises(UncommittedError):
         await task
     assert len(taken) == before
+
+
+async def test_a_source_that_cannot_be_asked_again_is_never_held_up():
+    """Class C: no window and no room; the journal's ring bounds it, and counts the rest."""
+
+    class Shut(Intake):
+        async def room(self, promise):
+            await asyncio.Event().wait()
+
+    scanner = Scripted([Reading(promise=Promise.C)] * (3 * WINDOW_READINGS) + ["wait"])
+    slot = Slot("scanner", lambda: scanner)
+    async with running([slot], Shut(commit=False), Waits()):
+        await until(lambda: scanner.yielded == 3 * WINDOW_READINGS)
+    assert slot.restarts == 0
+
+
+async def test_a_driver_in_back_off_asks_again_with_a_new_instance():
+    """Its old instance believes what was taken back."""
+    made, waiting, go = [], asyncio.Event(), asyncio.Event()
+
+    def make():
+        made.append(Scripted(DriverError(Code.UNREACHABLE) if not made else "wait"))
+        return made[-1]
+
+    async def wait(_seconds):
+        waiting.set()
+        await go.wait()
+
+    supervisor = Supervisor([Slot("d", make)], Intake(), Health(lambda: 1), sleep=wait)
+    task = asyncio.create_task(supervisor.run())
+    await asyncio.wait_for(waiting.wait(), 5)
+    supervisor.ask_again({"d"})
+    go.set()
+    await until(lambda: len(made) == 2 and made[1].runs == 1)
+    assert made[0].runs == 1
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
