@@ -121,7 +121,7 @@ class Sealer:
         """Seal every row of a resource as it is bound here, whatever is due."""
         while bound.stream is not None and bound.stream.rows:
             async with self._gate:
-                await self._seal(bound)
+                await self._seal_urgent(bound)
 
     def _streams(self) -> list[Bound]:
         return [
