@@ -135,8 +135,10 @@ class Answers:
         if seen is not None:
             known = _generation(seen.origin)
             return live if known is None else known
+        # Enrolled and not synced since. One that was re-admitted believes in an older generation
+        # than its row says, so it is told them all; it skips what it knows.
         enrolled = objects.get(self._tx, agent.enrolment)
-        return live if enrolled is None else enrolled.generation
+        return live if enrolled is None else FIRST_GENERATION
 
     # --- verdicts --------------------------------------------------------------------------------
 

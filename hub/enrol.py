@@ -95,7 +95,7 @@ class Enrolments:
             return made, False
 
         recorded, _ = await self._recorder.commit("enrol", step)
-        return await self._answer(asked, request, recorded, suites)
+        return await self.answer(asked, request, recorded, suites)
 
     def _row(self, token: TokenRow, asked: Enrolment, request: Envelope, now_us: int) -> AgentRow:
         assert token.site is not None
@@ -116,7 +116,7 @@ class Enrolments:
             inbox_number=0,
         )
 
-    async def _answer(
+    async def answer(
         self, asked: Enrolment, request: Envelope, recorded: Recorded, suites: tuple[int, ...]
     ) -> bytes:
         """Make the answer from committed rows; the same request gives the same fields again."""
@@ -133,7 +133,6 @@ class Enrolments:
         if row.state is AgentState.SUSPENDED:
             raise RefusedError(Code.AGENT_SUSPENDED, field="agent")
         proof = await self._recorder.prove(recorded)
-        known = asked.owner or owner
         payload = Enrolled(
             request=request.object_id,
             hub=self._keys.hub,
@@ -146,7 +145,8 @@ class Enrolments:
             site=row.site,
             region=region,
             state="active" if row.state is AgentState.ACTIVE else "waiting",
-            owner=None if known is None else PrincipalId(known),
+            # The site's, never the pin repeated: a wrong pin is noticed by the difference.
+            owner=None if owner is None else PrincipalId(owner),
             suites=suites,
             checkpoint=proof.checkpoint,
             leaf=proof.leaf,

@@ -8,14 +8,17 @@ import base64
 import binascii
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from hub.api.exchange import Caller, Identity, Incoming
 from hub.api.parts import Parts
 from hub.api.routes import Route
+from hub.config import is_loopback
 from hub.domain.agents import AgentState
-from hub.store import agents, invitations, keys, principals, read_tokens
+from hub.ledger import FIRST_GENERATION
+from hub.store import agents, invitations, keys, leaves, principals, read_tokens
 from hub.store.agents import AgentRow
 from hub.store.engine import Tx
 from protocol.errors import Code, RefusedError, VerifyError
@@ -60,7 +63,14 @@ class Credentials:
         return checked
 
     def _is_local(self, incoming: Incoming, route: Route) -> bool:
-        allowed = self._parts.config.metrics.loopback and Caller.LOOPBACK in route.callers
+        """Tell whether being on this machine is enough; never where sites come by another name.
+
+        A hub with such a `listen.url` may stand behind a proxy on this machine that adds nothing.
+        """
+        config = self._parts.config
+        outside = urlsplit(config.listen.url).hostname
+        here = outside is None or is_loopback(outside)
+        allowed = config.metrics.loopback and here and Caller.LOOPBACK in route.callers
         return allowed and incoming.loopback
 
     async def _bearer(self, incoming: Incoming) -> Identity:
@@ -111,7 +121,21 @@ class Credentials:
                 verified=verified,
             )
 
-        return await self._parts.store.read(check)
+        try:
+            return await self._parts.store.read(check)
+        except VerifyError as error:
+            if error.code is Code.UNKNOWN_KEY and Caller.AGENT in route.callers:
+                await self._parts.store.read(_explain)
+            raise
+
+
+def _explain(tx: Tx) -> None:
+    """After a restore a strange key may be of an agent that the backup lacks: name the way in."""
+    head = leaves.live(tx)
+    if head is not None and head.generation > FIRST_GENERATION:
+        raise RefusedError(
+            Code.UNKNOWN_AGENT, field="agent", expected="its enrolled envelope at /v1/enrol"
+        )
 
 
 def _whose(tx: Tx, key_id: KeyId, now_us: int) -> tuple[Identity, bytes | None]:
