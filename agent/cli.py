@@ -13,10 +13,9 @@ import resource
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from agent import logs
 from agent.config import ConfigProblems
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     os.umask(0o077)
     say = Messages(language())
-    options = _parser().parse_args(arguments)
+    options = _parser(say).parse_args(arguments)
     try:
         return int(_COMMANDS[options.command](options, say))
     except ConfigProblems as found:
@@ -78,30 +77,39 @@ def problem_lines(found: ConfigProblems, say: Messages) -> list[str]:
     return lines
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(say: Messages) -> argparse.ArgumentParser:
     default = os.environ.get("SHANMEN_AGENT_CONFIG", str(DEFAULT_FILE))
-    parser = argparse.ArgumentParser(prog="shanmen-agent", description=__doc__)
-    parser.add_argument("--version", action="version", version=SOFTWARE)
-    parser.add_argument("-c", "--config", type=Path, default=Path(default), metavar="FILE")
+    config = say("help.config")
+    parser = argparse.ArgumentParser(prog="shanmen-agent", description=say("help.agent"))
+    parser.add_argument("--version", action="version", version=SOFTWARE, help=say("help.version"))
+    parser.add_argument(
+        "-c", "--config", type=Path, default=Path(default), metavar="FILE", help=config
+    )
     # Accepted after the command as well, where people write it.
     after = argparse.ArgumentParser(add_help=False)
-    after.add_argument("-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add = partial(commands.add_parser, parents=[after])
-    one = add("enrol", help="get this gateway an identity at the hub")
-    one.add_argument("token", help="SM1-…, or - to read it from standard input")
-    one.add_argument("--owner", help="fingerprint that `shanmen key show` prints, or as-hub-says")
-    add("run", help="read devices and send what they say, until SIGTERM")
-    add("check", help="find every problem of the configuration")
-    one = add("status", help="ask the running agent how it does")
-    one.add_argument("--json", action="store_true", help="for programs")
-    add("doctor", help="look at everything, name the remedies")
-    one = add("vault", help="what never leaves this gateway")
-    acts = one.add_subparsers(dest="act", required=True, metavar="ACT")
-    act = acts.add_parser(
-        "export", parents=[after], help="write it to a file that only the owner's key opens"
+    after.add_argument(
+        "-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=config
     )
-    act.add_argument("file", type=Path)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(to: Any, name: str, key: str) -> argparse.ArgumentParser:
+        text = say(f"help.{key}")
+        made: argparse.ArgumentParser = to.add_parser(
+            name, parents=[after], help=text, description=text
+        )
+        return made
+
+    one = add(commands, "enrol", "enrol")
+    one.add_argument("token", help=say("help.token"))
+    one.add_argument("--owner", help=say("help.owner"))
+    for name in ("run", "check"):
+        add(commands, name, name)
+    one = add(commands, "status", "status")
+    one.add_argument("--json", action="store_true", help=say("help.json"))
+    add(commands, "doctor", "doctor")
+    one = add(commands, "vault", "vault")
+    acts = one.add_subparsers(dest="act", required=True, metavar="ACT")
+    add(acts, "export", "export").add_argument("file", type=Path, help=say("help.file"))
     return parser
 
 

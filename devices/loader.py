@@ -138,7 +138,7 @@ def _devices(request: Request) -> list[tuple[str, Mapping[str, Any]]]:
             seen.add(name)
         profile = table.get("profile")
         if not isinstance(profile, str):
-            request.walk.add(f"{path}.profile", "missing", profile, expected="text")
+            request.walk.add(f"{path}.profile", "missing", profile, expected="any-text")
         elif not _is_known(profile, request):
             _unknown_profile(request, path, profile)
         else:
@@ -214,7 +214,7 @@ def _brokers(request: Request) -> dict[str, MqttTable]:
         if (one.url, one.client_id) in clients:
             request.walk.add(f"mqtt[{at}].client_id", "client-twice", one.client_id)
         if one.certificate is None and one.key is not None:
-            request.walk.add(f"mqtt[{at}].certificate", "missing", None, expected="PEM file")
+            request.walk.add(f"mqtt[{at}].certificate", "missing", None, expected="pem")
         clients.add((one.url, one.client_id))
         found[one.id] = one
     return found

@@ -171,7 +171,7 @@ def compile_map(table: Mapping[str, FieldMap], pack: Pack, walk: Walk, path: str
             if one is not None:
                 compiled.append(one)
     if not table:
-        walk.add(path, "missing", None, expected="at least one field")
+        walk.add(path, "missing", None, expected="one-field")
     return Mapping_(compiled)
 
 
@@ -190,8 +190,8 @@ def _compile(
     if entry.const is not None:
         try:
             const = convert(entry.const)
-        except _WrongError as wrong:
-            walk.add(f"{path}.const", "impossible", entry.const, expected=f"{field.type} ({wrong})")
+        except _WrongError:
+            walk.add(f"{path}.const", "impossible", entry.const, expected=f"type-{field.type}")
     counter, raw_field = _counter(name, entry.counter, fields, walk, path)
     if len(walk.problems) > before:
         return None
@@ -230,10 +230,10 @@ def _scale(entry: FieldMap, field: Field, walk: Walk, path: str) -> tuple[float 
     try:
         scale = Decimal(entry.scale or "1")
     except InvalidOperation:
-        walk.add(f"{path}.scale", "impossible", entry.scale, expected='decimal text, "0.1"')
+        walk.add(f"{path}.scale", "impossible", entry.scale, expected="decimal")
         return None, 9
     if field.type not in {"int", "float"} or not scale.is_finite() or scale == 0:
-        walk.add(f"{path}.scale", "impossible", entry.scale, expected="a number's field, not 0")
+        walk.add(f"{path}.scale", "impossible", entry.scale, expected="scale")
         return None, 9
     exponent = scale.as_tuple().exponent
     return float(scale), max(0, -exponent if isinstance(exponent, int) else 0) + 3
@@ -242,7 +242,8 @@ def _scale(entry: FieldMap, field: Field, walk: Walk, path: str) -> tuple[float 
 def _check_codes(entry: FieldMap, field: Field, walk: Walk, path: str) -> None:
     for word, code in (entry.codes or {}).items():
         if field.codes and code not in field.codes:
-            walk.add(f"{path}.codes.{word}", "impossible", code, expected=", ".join(field.codes))
+            choices = ", ".join(field.codes)
+            walk.add(f"{path}.codes.{word}", "impossible", code, expected="one-of", choices=choices)
 
 
 def _counter(
@@ -255,7 +256,7 @@ def _counter(
         try:
             reset = minutes_of_day(table.reset)
         except ValueError:
-            walk.add(f"{path}.counter.reset", "impossible", table.reset, expected="HH:MM or never")
+            walk.add(f"{path}.counter.reset", "impossible", table.reset, expected="clock-or-never")
     raw_field = table.raw
     guessed = name.removesuffix("_count") + "_total_raw"
     if raw_field is None and guessed in fields:

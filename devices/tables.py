@@ -34,14 +34,14 @@ Name = Annotated[
     str,
     msgspec.Meta(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="1..63 letters, digits, dots, dashes; a letter or digit first",
+        description="name",
     ),
 ]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 #: A duration as a technician writes it: `300ms`, `20s`, `5m`, `26h`, `7d`; see `span_us`.
 Span = Annotated[
     str,
-    msgspec.Meta(pattern=r"^\d{1,9}(ms|s|m|h|d)$", description='a duration, "30s", "5m", "26h"'),
+    msgspec.Meta(pattern=r"^\d{1,9}(ms|s|m|h|d)$", description="duration"),
 ]
 
 
@@ -110,7 +110,7 @@ class Walk:
             if name in raw:
                 values[name] = self._value(raw[name], annotation, f"{path}.{name}")
             elif required:
-                self.add(f"{path}.{name}", "missing", None, expected=_words(annotation))
+                self.add(f"{path}.{name}", "missing", None, **_expected(annotation))
         return None if len(self.problems) > before else cls(**values)
 
     def _value(self, raw: object, annotation: Any, path: str) -> Any:
@@ -125,8 +125,8 @@ class Walk:
             return {str(k): self.struct(v, one, f"{path}.{k}") for k, v in raw.items()}
         try:
             return msgspec.convert(raw, inner)
-        except (msgspec.ValidationError, UnicodeEncodeError) as error:
-            self.add(path, "impossible", raw, expected=_expected(annotation, str(error)))
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            self.add(path, "impossible", raw, **_expected(annotation))
             return None
 
     def _unknown(self, path: str, key: str, known: list[str]) -> None:
@@ -156,22 +156,36 @@ def _is_struct(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
 
 
-def _expected(annotation: Any, said: str) -> str:
-    """What would be right: our own words where there are some, else out of msgspec's sentence."""
-    inner = _without_none(annotation)
-    if typing.get_origin(inner) is typing.Literal:
-        return _words(inner)
-    for meta in getattr(inner, "__metadata__", ()):
-        if isinstance(meta, msgspec.Meta) and meta.description:
-            return meta.description
-    said = said.partition(" - at ")[0]
-    return said.removeprefix("Expected ").removeprefix("Invalid ").replace("`", "")
+def _expected(annotation: Any) -> dict[str, str]:
+    """What would be right: a key under `expect.` of the catalogues, and what its text names.
 
-
-def _words(annotation: Any) -> str:
+    A pattern says nothing to a person, so its `Meta.description` is such a key.
+    """
     inner = _without_none(annotation)
+    metas = [one for one in getattr(inner, "__metadata__", ()) if isinstance(one, msgspec.Meta)]
     if typing.get_origin(inner) is Annotated:
         inner = typing.get_args(inner)[0]
-    if typing.get_origin(inner) is typing.Literal:
-        return "one of " + ", ".join(str(one) for one in typing.get_args(inner))
-    return {str: "text", int: "whole number", bool: "true or false"}.get(inner, "a value")
+    for meta in metas:
+        if meta.description:
+            return {"expected": meta.description}
+        if inner is int and meta.ge is not None and meta.le is not None:
+            return {"expected": "whole-between", "low": str(meta.ge), "high": str(meta.le)}
+        if inner is str and meta.max_length is not None:
+            return {"expected": "text", "longest": str(meta.max_length)}
+    origin = typing.get_origin(inner) or inner
+    if origin is typing.Literal:
+        return {"expected": "one-of", "choices": ", ".join(map(str, typing.get_args(inner)))}
+    if _is_struct(inner):
+        return {"expected": "table"}
+    return {"expected": _EXPECTED.get(origin, "value")}
+
+
+_EXPECTED: Final[dict[Any, str]] = {
+    str: "any-text",
+    int: "whole",
+    float: "number",
+    bool: "boolean",
+    list: "list",
+    tuple: "list",
+    dict: "table",
+}

@@ -86,7 +86,7 @@ def compile_lorawan(
     sensors = _sensors(table, pack, read_text, walk, f"{path}.connection.dev_eui")
     constants = _constants(table, pack, walk, f"{path}.map")
     if codec.distance is not None and table.policy.occupied_below is None:
-        walk.add(f"{path}.policy.occupied_below", "missing", None, expected="mm, for this codec")
+        walk.add(f"{path}.policy.occupied_below", "missing", None, expected="mm")
     reset = _reset(table, walk, path)
     zone = zone_of(site_zone)
     if zone is None or len(walk.problems) > before:
@@ -117,7 +117,9 @@ def _reset(table: LorawanDevice, walk: Walk, path: str) -> int | None:
     try:
         return minutes_of_day(table.policy.reset)
     except ValueError:
-        walk.add(f"{path}.policy.reset", "impossible", table.policy.reset, expected="HH:MM")
+        walk.add(
+            f"{path}.policy.reset", "impossible", table.policy.reset, expected="clock-or-never"
+        )
         return None
 
 
@@ -130,8 +132,10 @@ def _constants(table: LorawanDevice, pack: Pack, walk: Walk, path: str) -> dict[
         elif set(entry) != {"const"} or fields[name].type not in {"string", "code"}:
             walk.add(f"{path}.{name}", "const-only", None)
         elif fields[name].codes and entry["const"] not in fields[name].codes:
-            expected = ", ".join(fields[name].codes)
-            walk.add(f"{path}.{name}", "impossible", entry["const"], expected=expected)
+            choices = ", ".join(fields[name].codes)
+            walk.add(
+                f"{path}.{name}", "impossible", entry["const"], expected="one-of", choices=choices
+            )
         else:
             found[name] = entry["const"]
     return found
@@ -155,19 +159,20 @@ def _sensors(
         eui = row[0].strip().lower().replace(":", "").replace("-", "")
         label = row[1].strip() if len(row) > 1 else ""
         if not _EUI.fullmatch(eui):
-            walk.add(where, "impossible", row[0], expected="16 hex digits")
+            walk.add(where, "impossible", row[0], expected="eui")
         elif eui in sensors:
             walk.add(where, "eui-twice", eui)
         elif not label or len(label) > _LABEL_CHARS_MAX or not label.isprintable():
-            walk.add(where, "impossible", label, expected=f"a label of 1..{_LABEL_CHARS_MAX}")
+            walk.add(where, "impossible", label, expected="text", longest=str(_LABEL_CHARS_MAX))
         else:
             more = {k: v.strip() for k, v in zip(extra, row[2:], strict=False) if v.strip()}
             for name, value in more.items():
                 if codes[name] and value not in codes[name]:
-                    walk.add(where, "impossible", value, expected=", ".join(codes[name]))
+                    choices = ", ".join(codes[name])
+                    walk.add(where, "impossible", value, expected="one-of", choices=choices)
             sensors[eui] = {label_field: label, **more}
     if not rows:
-        walk.add(path, "missing", None, expected="at least one sensor")
+        walk.add(path, "missing", None, expected="one-sensor")
     return sensors
 
 

@@ -19,14 +19,14 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         str,
         msgspec.Meta(
             pattern=r"^mqtts?://[^/\s@?#]+/?$",
-            description='"mqtt://host:1883" or "mqtts://host:8883", without a login',
+            description="broker-url",
         ),
     ]
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]  # names the session
     login: (
         Annotated[
             str,
-            msgspec.Meta(pattern=r"^secret:[A-Za-z0-9._-]+$", description='"secret:NAME"'),
+            msgspec.Meta(pattern=r"^secret:[A-Za-z0-9._-]+$", description="secret-name"),
         ]
         | None
     ) = None  # the secret is "user:password"
@@ -53,7 +53,7 @@ class TimeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         str,
         msgspec.Meta(
             pattern=r"^(never|always|if_within \d{1,9}(ms|s|m|h|d))$",
-            description='"never", "always" or "if_within 5m"',
+            description="trust",
         ),
     ] = "if_within 5m"
     future_limit: Span = "10s"

@@ -1,6 +1,7 @@
 """The commands in process: what they print, what they return, what `doctor` finds."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -335,3 +336,99 @@ def test_one_bad_option_hides_no_other(tmp_path, capsys):
         "device[0].connection.mqtt",
         "device[0].pack",
     }
+
+
+WRONG_IN_EVERY_WAY = """
+data = "relative"
+owner = "x"
+[hub]
+url = "x"
+connect_timeout = "1"
+retry_min = 5
+batch = "1GiB"
+[site]
+timezone = 1
+[seal]
+records = 0
+[inbox]
+allow = "live"
+[log]
+level = "loud"
+[[resource]]
+id = "a b"
+[[resource]]
+id = "b"
+pack = "parking.bay"
+region = "1"
+grade = "fully-open"
+coordinates = { longitude = 200.0 }
+classification = 3
+[[mqtt]]
+id = "a b"
+url = "http://x"
+client_id = ""
+login = "user:password"
+protocol = "4"
+keepalive = "soon"
+in_flight = 0
+key = "k.pem"
+[[mqtt]]
+id = "m"
+url = "mqtt://x"
+client_id = "c"
+key = "k.pem"
+[[device]]
+id = "d"
+profile = "mqtt/json"
+resource = "b"
+connection = { mqtt = 5, qos = 7, device_level = 99, devices = "x" }
+time = { trust = "perhaps", bulk_old_ok = 1 }
+only = { path = "p", equals = [] }
+map = 3
+policy = { repeat_memory = -1 }
+[[device]]
+id = "e"
+profile = "mqtt/json"
+resource = "t"
+pack = "ticket.check"
+connection = { mqtt = "m", topic = "a" }
+[device.map]
+persons = { path = "p", scale = "one", counter = { reset = "noon" } }
+gate_no = { path = "g", scale = "2" }
+result = { path = "r", codes = { ok = "fine" } }
+direction = { const = 5 }
+[[device]]
+id = "f"
+profile = "lorawan/bosch-tps110"
+resource = "b"
+connection = { mqtt = "m", dev_eui = { x = "1" } }
+policy = { reset = "noon", occupied_below = 0 }
+[[device]]
+id = "g"
+"""
+
+
+def test_a_chinese_check_says_what_is_right_in_chinese(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    path = tmp_path / "agent.toml"
+    path.write_text(WRONG_IN_EVERY_WAY)
+    assert run("check", "-c", path) == 3
+    told = capsys.readouterr().err.splitlines()[1:]
+    assert len(told) > 35
+    for line in told:
+        what = line.partition("：")[2]
+        right = what.partition("正确写法：")[2] or what
+        # Keys and values are as they are written; a phrase of words would be somebody's English.
+        quoted = re.sub(r'"[^"]*"', "", right)
+        assert any(one > "\u2e80" for one in right) or not re.search(r"[a-z]+ [a-z]+", quoted), line
+
+
+@pytest.mark.parametrize("command", [[], ["enrol"], ["status"], ["vault"], ["vault", "export"]])
+def test_help_is_in_the_language_of_the_operator(command, capsys, monkeypatch):
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    with pytest.raises(SystemExit):
+        run(*command, "--help")
+    text = capsys.readouterr().out
+    assert "配置文件" in text
+    for english in ("fingerprint", "find every", "gateway"):
+        assert english not in text

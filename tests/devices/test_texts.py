@@ -33,7 +33,8 @@ def config_keys() -> dict[str, set[str]]:
                 and isinstance(node.args[1], ast.Constant)
                 and isinstance(node.args[1].value, str)
             ):
-                names = {one.arg for one in node.keywords} | {"value"}
+                # `**_expected(…)` names what would be right.
+                names = {one.arg or "expected" for one in node.keywords} | {"value"}
                 key = node.args[1].value
                 found[key] = found.get(key, names) & names
     return found
@@ -56,6 +57,20 @@ def test_every_problem_of_the_configuration_has_a_text():
     assert set(keys) | TOPICS == set(TEXTS["en"]["config"])
     for key, names in keys.items():
         assert fields(TEXTS["en"]["config"][key]) <= names, key
+
+
+def test_every_expectation_has_a_text_in_both_languages():
+    """What would be right is said by key, so that no English stands in a Chinese sentence."""
+    keys = set()
+    for file in DEVICES.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add":
+                given = [one.value for one in node.keywords if one.arg == "expected"]
+                keys |= {one.value for one in given if isinstance(one, ast.Constant)}
+    assert len(keys) > 10
+    assert keys <= set(TEXTS["en"]["expect"])
+    for key, text in TEXTS["zh"]["expect"].items():
+        assert any(one > "\u2e80" for one in text) or "{" in text or '"' in text, key
 
 
 def test_every_reason_of_rejection_has_a_text():
