@@ -31,6 +31,7 @@ BACKLOG_RECORDS_MAX: Final = 10_000  # of one segment while a backlog is being s
 BACKLOG_BODIES: Final = 64  # bodies that wait for the hub: it is away, so segments may be larger
 FRESH_AGE_S: Final = 1.0  # first segment of a stream after a start
 RETRY_S: Final = 1.0  # after a full disk
+_SAME_BASE_US: Final = 500_000  # bases are rounded down to it (building.py)
 
 
 class Sealer:
@@ -366,9 +367,30 @@ def _run_of(stream: Stream, most: int, record_bytes: float) -> list[JournalRow]:
 def _remember_unsynced(
     connection: sqlite3.Connection, stream: Stream, boot: bytes, base_us: int, seq: int
 ) -> None:
-    """Note that these times come from a clock nobody had set: a correction will say more."""
+    """Note that these times come from a clock nobody had set: a correction will say more.
+
+    A range ends where the base changes, so that no segment is corrected twice. A base that comes
+    back has another row, by a microsecond beside: far below what a base is exact to.
+    """
+    row = connection.execute(
+        "SELECT base_us, to_seq FROM unsynced WHERE stream = ? AND boot = ?"
+        " ORDER BY to_seq DESC LIMIT 1",
+        (stream.id, boot),
+    ).fetchone()
+    if row is not None and row[1] == seq - 1 and base_us <= row[0] < base_us + _SAME_BASE_US:
+        connection.execute(
+            "UPDATE unsynced SET to_seq = ? WHERE stream = ? AND boot = ? AND base_us = ?",
+            (seq, stream.id, boot, row[0]),
+        )
+        return
+    (taken,) = connection.execute(
+        "SELECT max(base_us) FROM unsynced WHERE stream = ? AND boot = ?"
+        " AND base_us >= ? AND base_us < ?",
+        (stream.id, boot, base_us, base_us + _SAME_BASE_US),
+    ).fetchone()
+    key_us = base_us if taken is None else min(taken + 1, base_us + _SAME_BASE_US - 1)
     connection.execute(
         "INSERT INTO unsynced VALUES(?, ?, ?, ?, ?) ON CONFLICT(stream, boot, base_us)"
         " DO UPDATE SET to_seq = excluded.to_seq",
-        (stream.id, boot, base_us, seq, seq),
+        (stream.id, boot, key_us, seq, seq),
     )
