@@ -25,6 +25,7 @@ from protocol.ids import ResourceId
 from protocol.wraps import Seen
 
 KEEP_S: Final = 1.0  # between rounds of housekeeping
+LAST_NOTE_S: Final = 2.0  # of a stop, for a disk that may not answer
 
 
 class Core:
@@ -200,6 +201,9 @@ class Core:
             tasks.create_task(self.main.run(), name="main")
             if self.vault is not None:
                 tasks.create_task(self.vault.run(), name="vault")
+        with contextlib.suppress(UnavailableError, TimeoutError):
+            async with asyncio.timeout(LAST_NOTE_S):
+                await self.keeping.tell_losses()  # what the last commits could not take
 
     async def keep_house(self) -> None:
         """One round of housekeeping: evict, correct, forget. `run` does it every second."""

@@ -67,23 +67,29 @@ class Quarantine:
         """Store refused items. Returns by resource how many went by count and hash only."""
         used = used_bytes(connection)
         before = used
+        held = held_rows(connection)
+        added = 0
         uncounted: dict[str, int] = {}
         for row in rows:
             sealed = lock(self._key, row.driver.encode(), row.plain, self._random)
             if used + len(sealed) > self._bytes_max:
-                self._count(connection, row, at_us)
+                added += self._count(connection, row, at_us)
                 uncounted[row.resource] = uncounted.get(row.resource, 0) + row.count
                 continue
             used += len(sealed)
+            added += 1
             connection.execute(
                 "INSERT INTO quarantine(driver, reason, at, n, body) VALUES(?, ?, ?, ?, ?)",
                 (row.driver, row.reason, at_us, row.count, sealed),
             )
         if used != before:
             set_used_bytes(connection, used)
+        if added:
+            _set_held_rows(connection, held + added)
         return uncounted
 
-    def _count(self, connection: sqlite3.Connection, row: Refused, at_us: int) -> None:
+    def _count(self, connection: sqlite3.Connection, row: Refused, at_us: int) -> bool:
+        """Keep count and hash of one item; True if that took a new row."""
         reason = row.reason + _FULL_SUFFIX
         found = connection.execute(
             "SELECT id, body FROM quarantine WHERE driver = ? AND reason = ? LIMIT 1",
@@ -100,6 +106,7 @@ class Quarantine:
                 "UPDATE quarantine SET n = n + ?, at = ?, body = ? WHERE id = ?",
                 (row.count, at_us, state, found[0]),
             )
+        return found is None
 
     def rows(
         self, connection: sqlite3.Connection, *, after: int = 0, limit: int = 100
@@ -127,3 +134,15 @@ def used_bytes(connection: sqlite3.Connection) -> int:
 def set_used_bytes(connection: sqlite3.Connection, size: int) -> None:
     """Write the total that `used_bytes` reads."""
     connection.execute("INSERT OR REPLACE INTO meta VALUES('quarantine_bytes', ?)", (size,))
+
+
+def held_rows(connection: sqlite3.Connection) -> int:
+    """How many items are quarantined; kept beside them like their bytes. No row ever goes."""
+    row = connection.execute("SELECT v FROM meta WHERE k = 'quarantine_rows'").fetchone()
+    if row is None:  # a file of before; the next item writes it
+        row = connection.execute("SELECT count(*) FROM quarantine").fetchone()
+    return int(row[0])
+
+
+def _set_held_rows(connection: sqlite3.Connection, count: int) -> None:
+    connection.execute("INSERT OR REPLACE INTO meta VALUES('quarantine_rows', ?)", (count,))

@@ -11,6 +11,7 @@ from agent.core import Core
 from agent.disk import DiskLevel
 from agent.health import Health
 from agent.plan import Plan
+from agent.quarantine import held_rows
 from agent.supervisor import Slot
 from agent.uplink import Uplink
 from protocol import ids
@@ -27,6 +28,8 @@ def state_of(core: Core, uplink: Uplink, *, stopping: bool) -> str:
         return "disk-full"
     if uplink.refused is Code.AGENT_WAITING:
         return "waiting"
+    if uplink.refused is Code.UNKNOWN_AGENT:
+        return "unknown-at-hub"
     if uplink.refused is Code.AGENT_SUSPENDED:
         return "suspended"
     return "running" if core.identity.owner_confirmed else "owner-unconfirmed"
@@ -82,7 +85,7 @@ async def _spool(plan: Plan, core: Core) -> dict[str, int]:
     waiting = sum(
         bound.stream.waiting for bound in core.main.bounds.values() if bound.stream is not None
     )
-    counters = core.pipeline.counters().values()
+    quarantined = await core.main.database.read(held_rows)
     budget = int(plan.config.storage.budget)
     return {
         "due": stats.due,
@@ -90,7 +93,7 @@ async def _spool(plan: Plan, core: Core) -> dict[str, int]:
         "objects": stats.objects,
         "grace": stats.grace,
         "journal": waiting,
-        "quarantine": sum(one.quarantined for one in counters),
+        "quarantine": quarantined,  # what is held, also of no resource of ours
         "used": int(disk.share * budget),
         "budget": budget,
         "commits": core.main.journal.commits,

@@ -302,3 +302,14 @@ async def test_a_loss_before_the_first_record_waits_for_its_stream(tmp_path):
         await site.core.keep_house()
         await site.drain()
     assert [(gap.count, gap.reason) for gap in gaps(site)] == [(3, "quarantine full")]
+
+
+async def test_what_the_ring_does_not_hold_at_a_stop_is_told(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.give(0)
+        site.core.main.database.room.clear()  # 95 %: nothing is journalled any more
+        site.core.pipeline.submit(reading(1, 2, promise=Promise.C), driver="scanner")
+    async with site.running():
+        await site.drain()
+    assert [(gap.count, gap.reason) for gap in gaps(site)] == [(2, "no room")]

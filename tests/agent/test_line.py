@@ -1,7 +1,9 @@
 """From hand-over to a proven segment: what an honest day looks like."""
 
 import sqlite3
+from types import SimpleNamespace
 
+from agent import snapshot
 from agent.ports import CoreSettings
 from devices.driver import Promise, Reading, Rejected
 from protocol.envelope import parse as parse_envelope
@@ -146,6 +148,36 @@ async def test_bad_records_are_quarantined_and_never_block(tmp_path):
     assert counters.produced == counters.journalled + counters.quarantined
     assert (counters.journalled, counters.quarantined) == (1, 3)
     assert b"not a number" in rows[0].plain
+
+
+async def test_status_shows_what_is_quarantined_whoever_it_was_of(tmp_path):
+    site = Site(tmp_path, settings=CoreSettings(resources=(GATE,), budget_bytes=3 << 20))
+    plan = SimpleNamespace(config=SimpleNamespace(storage=SimpleNamespace(budget=3 << 20)))
+
+    async def shown() -> int:
+        rows = await site.core.main.database.read(
+            lambda c: c.execute("SELECT count(*) FROM quarantine").fetchone()[0]
+        )
+        said = (await snapshot._spool(plan, site.core))["quarantine"]
+        assert said == rows
+        return said
+
+    async with site.running():
+        for number in range(21):
+            rejected = Rejected(device="d9", reason="unknown-device", raw=bytes([number]))
+            await site.core.pipeline.submit(Reading(rejected=[rejected]), driver="mqtt")
+        assert await shown() == 21
+        for number in range(4):  # above 5 % of the budget: one row that counts
+            rejected = Rejected(device="d9", reason="big", raw=bytes([number]) * 60_000)
+            await site.core.pipeline.submit(Reading(rejected=[rejected]), driver="mqtt")
+        assert await shown() < 25
+        await site.core.main.database.write(
+            "keep", lambda c: c.execute("DELETE FROM meta WHERE k = 'quarantine_rows'")
+        )
+        before = await shown()
+    async with site.running():
+        await site.core.pipeline.submit(Reading(rejected=[rejected]), driver="other")
+        assert await shown() == before + 1
 
 
 async def test_maybe_repeat_is_counted_and_kept(tmp_path):
