@@ -16,6 +16,8 @@ from hub.api.exchange import Reply
 from hub.api.middleware import Gate
 
 _CHUNK: Final = 256 * 1024
+#: A request with one of these came through a proxy: its sender is not on this machine.
+_FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 
 class HttpIncoming:
@@ -30,7 +32,7 @@ class HttpIncoming:
         peer = None if transport is None else transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
         self.loopback = _is_loopback(self.address) and not (
-            {"Forwarded", "X-Forwarded-For", "Via"} & set(request.headers)
+            any(name in request.headers for name in _FORWARDED)
         )
 
     async def chunks(self) -> AsyncIterator[bytes]:

@@ -8,7 +8,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from hub.api import catalog, enrol, health, inbox, log, objects, openapi, segments, sync, time
+from hub.api import (
+    catalog,
+    enrol,
+    health,
+    inbox,
+    log,
+    notes,
+    objects,
+    openapi,
+    segments,
+    sync,
+    time,
+)
 from hub.api.exchange import JSON, MSGPACK, OCTETS, TEXT, Call, Caller, Reply
 from hub.api.views import (
     EntryPage,
@@ -90,6 +102,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     _get("/v1/resources/{resource}/segments", segments.listing, _PARTIES,
          "Headers of a resource's segments in order of acceptance", media=MSGPACK,
          query={"after": "cursor of the page before, optional", "limit": "1 to 1000"}),
+    _get("/v1/resources/{resource}/notes", notes.listing, _PARTIES,
+         "Declared loss (gap notes) and corrections of times, as received", media=MSGPACK,
+         query={"after": "cursor of the page before, optional", "limit": "1 to 256"}),
     _get("/v1/segments/{segment}", segments.whole, _PARTIES,
          "One segment as received; header only where its body is not kept", media=OCTETS),
     _get("/v1/parts/{segment}/{group}", segments.part, _PARTIES,

@@ -1,7 +1,8 @@
 """Command `shanmen`: parse, call, print. Exit status:
 
-0 done · 1 something does not verify · 2 wrong use, file or passphrase · 3 verified, but the hub
-lacks bodies · 4 the hub refuses or cannot be reached
+0 done · 1 something does not verify, or is withheld · 2 wrong use, file or passphrase · 3 verified,
+but incomplete: bodies are missing, loss was declared, or segments are another owner's · 4 the hub
+refuses or cannot be reached
 """
 
 import argparse
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from hub.owner import keyfile, passphrase
+from hub.owner.account import WithheldError
 from hub.owner.join import add_principal
 from hub.owner.output import CsvTable, json_lines
 from hub.owner.reading import Interval, open_reading
+from hub.owner.telling import tell_found
 from hub.owner.texts import explain, say
 from hub.owner.verify import UnprovenError, pack_of
 from protocol.errors import (
@@ -28,7 +31,8 @@ from protocol.errors import (
 )
 from protocol.ids import show
 from protocol.records import to_records
-from protocol.times import parse_rfc3339, show_time
+from protocol.times import parse_rfc3339
+from protocol.token import parse_token
 
 OK: Final = 0
 UNPROVEN: Final = 1
@@ -67,6 +71,9 @@ def _failed(error: ShanmenError) -> int:
     if isinstance(error, UnprovenError):
         _tell("read.unproven", segment=error.segment, stream=error.stream, seq=error.seq,
               cause=explain(error.cause))  # fmt: skip
+        return UNPROVEN
+    if isinstance(error, WithheldError):
+        _tell("read.withheld", count=len(error.missing), segments="\n".join(error.missing[:20]))
         return UNPROVEN
     locked = isinstance(error, VerifyError) and error.field == "sealed"  # the key file's box
     if isinstance(error, VerifyError | DecodeError) and not locked:
@@ -124,6 +131,11 @@ def _passphrase(told: argparse.Namespace, *, twice: bool = False) -> bytes:
 
 def _principal_add(told: argparse.Namespace) -> int:
     token = sys.stdin.readline() if told.token == "-" else told.token  # noqa: S105 — a dash
+    try:
+        parse_token(token.strip())
+    except DecodeError:
+        _tell("principal.token")
+        return USAGE
     path = Path(told.key)
     ca = str(Path(told.ca).resolve()) if told.ca else ""  # the next command may run elsewhere
     done = asyncio.run(add_principal(path, url=told.hub, token=token.strip(), ca=ca))
@@ -133,10 +145,14 @@ def _principal_add(told: argparse.Namespace) -> int:
 
 
 def _read(told: argparse.Namespace) -> int:
-    interval = Interval(
-        None if told.since is None else parse_rfc3339(told.since),
-        None if told.until is None else parse_rfc3339(told.until),
-    )
+    times: list[int | None] = []
+    for option, text in (("--since", told.since), ("--until", told.until)):
+        try:
+            times.append(None if text is None else parse_rfc3339(text))
+        except DecodeError:
+            _tell("read.time", option=option, text=text[:60])
+            return USAGE
+    interval = Interval(*times)
     keys = keyfile.unlock(Path(told.key), _passphrase(told))
     return asyncio.run(_print(told, keys, interval))
 
@@ -156,18 +172,9 @@ async def _print(told: argparse.Namespace, keys: keyfile.OwnerKeys, interval: In
                 sys.stdout.writelines(line + "\n" for line in json_lines(records))
         sys.stdout.flush()
         found = reading.found
-        for lost in found.set_back:
-            _tell("read.set_back", generation=lost.generation, seen=lost.seen, kept=lost.kept)
-        for head in found.continued:
-            follows = head.header.continues
-            assert follows is not None
-            _tell("read.continued", stream=show(head.header.stream), reason=follows.reason)
-        for head in found.without_body:
-            header = head.header
-            _tell("read.without_body", segment=head.id.hex(), count=header.count,
-                  first=show_time(header.first_at), last=show_time(header.last_at))  # fmt: skip
+        complete = tell_found(found, interval)
         _tell("read.done", records=found.records, segments=found.segments, size=reading.size)
-        return INCOMPLETE if found.without_body else OK
+        return OK if complete else INCOMPLETE
 
 
 # --- arguments ------------------------------------------------------------------------------------

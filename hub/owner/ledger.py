@@ -5,7 +5,7 @@ signed and that continues the last one seen.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, TypeVar
@@ -72,6 +72,28 @@ class Ledger:
         verify_inclusion(leaf_hash(raw), index, size, path, root)
         self._proven[index] = parse_leaf(raw)
         return self._proven[index]
+
+    async def leaves(self, first: int, end: int) -> AsyncIterator[Leaf]:
+        """Leaves from `first` up to `end`, exclusive, each proven. Raises VerifyError.
+
+        One path a bundle: that of its first leaf is computed from the hashes of all the others,
+        so it proves the tile, and the tile's hashes prove the bundle's leaves.
+        """
+        at = first
+        while at < end:
+            number = at // tiles.WIDTH
+            start = number * tiles.WIDTH
+            width = min(tiles.WIDTH, self.checkpoint.size - start)
+            await self.leaf(start)
+            hashes = self._tiles.get(Tile(0, number, width), b"")
+            for index in range(at, min(end, start + width)):
+                raw = await self._raw(index)
+                place = 32 * (index - start)
+                if hashes and hashes[place : place + 32] != leaf_hash(raw):
+                    raise VerifyError(Code.PROOF_INVALID, field="entry bundle", value=index)
+                yield parse_leaf(raw) if hashes else await self.leaf(index)
+            at = start + width
+            self._bundles.pop(number, None)
 
     async def check_continues(self, old: Checkpoint) -> None:
         """Check that this checkpoint continues an older one. Raises VerifyError."""

@@ -29,6 +29,7 @@ from protocol.grades import rules
 from protocol.ids import PrincipalId, ResourceId
 from protocol.keys import EpochKey
 from protocol.leaf import State
+from protocol.notes import Note
 from protocol.records import Columns
 from protocol.registration import Registration
 from protocol.segment import Segment
@@ -46,7 +47,10 @@ class Found:
     records: int = 0  # as the heads say
     entries: dict[bytes, Registration] = field(default_factory=dict)  # by object id
     without_body: list[Segment] = field(default_factory=list)  # header only: told, not hidden
+    heads: list[Segment] = field(default_factory=list)
     set_back: list[SetBack] = field(default_factory=list)  # a restored hub: told
+    others: int = 0  # segments of the same gateways that the hub says are another owner's
+    notes: list[Note] = field(default_factory=list)  # declared loss, and what times meant
     continued: list[Segment] = field(default_factory=list)  # heads of streams that follow another
 
 
@@ -93,6 +97,7 @@ class Reader:
             await self._compare_view(wrap.seen)
             self._keys[wrap.commitment] = key
         found.segments = len(heads)
+        found.heads = [one.head for one in heads]
         found.records = sum(one.head.header.count for one in heads)
         found.without_body = [one.head for one in heads if one.state is not State.BODY]
         found.continued = [one.head for one in heads if one.head.header.continues is not None]

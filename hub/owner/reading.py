@@ -7,12 +7,13 @@ from pathlib import Path
 
 import msgspec
 
+from hub.owner.account import Account, WithheldError
 from hub.owner.client import Client
 from hub.owner.keyfile import OwnerKeys
-from hub.owner.ledger import open_log
+from hub.owner.ledger import SetBack, open_log
 from hub.owner.reader import Found, Reader
 from hub.owner.sources import Fetched, Sources
-from hub.owner.state import Memory
+from hub.owner.state import Known, Memory
 from hub.owner.texts import say
 from protocol.errors import Code, RefusedError
 from protocol.ids import PrincipalId, ResourceId, show
@@ -71,15 +72,49 @@ async def open_reading(
     async with Client(known.url, PrincipalId(known.hub), keys.signing, ca=known.ca) as client:
         sources = Sources(client, dict(known.agents))
         resource = _only(await sources.resolve(name), name)
+        reader, heads, found, known = await _verified(client, sources, keys, resource, memory)
+        memory.put(msgspec.structs.replace(known, agents=sources.agents))
+        yield Reading(found, reader.ledgers[0].checkpoint.size, reader, heads)
+
+
+async def _verified(
+    client: Client, sources: Sources, keys: OwnerKeys, resource: ResourceId, memory: Memory
+) -> tuple[Reader, list[Fetched], Found, Known]:
+    """Heads, wraps and ledger, held against each other and against what the ledger names.
+
+    A hub that took segments while we listed shows them when asked again: it must then show all
+    that stood under the checkpoint which was verified before. So only the second answer accuses.
+    """
+    known = memory.find(client.url)
+    before: tuple[int, int] | None = None
+    told: list[SetBack] = []
+    while True:
         reader = Reader(client, sources, [], keys.owner, keys.sealing, resource)
         # Wraps before the checkpoint: what an agent has seen is then never newer than what we see.
         heads, wraps = await reader.fetch()
         ledgers, known, lost = await open_log(client, known)
+        told += lost
+        if lost:  # what a restored hub lost may be missing: it is told, and remembered anew
+            known = msgspec.structs.replace(known, tops={}, scanned={})
         memory.put(msgspec.structs.replace(known, agents=sources.agents))
         reader.ledgers.extend(ledgers)
-        found = Found(set_back=lost)
+        found = Found(set_back=told)
         await reader.check(heads, wraps, found)
-        yield Reading(found, ledgers[0].checkpoint.size, reader, heads)
+        account = Account(sources, known, ledgers, before)
+        agents = {one.head.header.agent for one in heads} | {await sources.agent_of(resource)}
+        try:
+            account.check_tops(heads, resource)
+            done = await account.check_leaves(heads, resource, agents)
+        except WithheldError:
+            if before is not None:
+                raise
+            newest = ledgers[0].checkpoint
+            before = newest.generation, newest.size
+            continue
+        found.others = done.others
+        streams = {bytes(one.head.header.stream) for one in heads}
+        found.notes = [one async for one in sources.notes(resource, agents, streams)]
+        return reader, heads, found, done.known
 
 
 def _only(found: list[ResourceId], name: str) -> ResourceId:

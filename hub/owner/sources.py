@@ -1,7 +1,7 @@
 """What the hub hands out about a resource, verified one by one and decoded only then."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Container, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -12,12 +12,14 @@ from hub.owner.client import Client
 from protocol import limits, segment, wire
 from protocol.enrolment import Enrolment
 from protocol.envelope import Envelope, decode_payload, expect_kind, parse
-from protocol.errors import Code, VerifyError
+from protocol.errors import Code, RefusedError, VerifyError
+from protocol.header import read_prelude
 from protocol.ids import KeyId, ObjectId, PrincipalId, ResourceId, principal_id, resource_id, show
 from protocol.ids import parse as parse_id
 from protocol.leaf import State
+from protocol.notes import Gap, Note, open_note
 from protocol.registration import Registration, open_registration
-from protocol.segment import Segment
+from protocol.segment import Segment, Unverified
 from protocol.wraps import Wrap, read_wrap
 
 _PAGE: Final = 256
@@ -26,6 +28,7 @@ _PAGE_BYTES_MAX: Final = _PAGE * (_HEAD_BYTES_MAX + 64) + 1024
 _WRAPS_BYTES_MAX: Final = 1024 * 1024
 _WRAPS_PAGE: Final = 1000
 _SEGMENT_BYTES_MAX: Final = _HEAD_BYTES_MAX + limits.BODY_BYTES_MAX
+_NOTES_BYTES_MAX: Final = 1024 * 1024
 _LIST_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
@@ -47,6 +50,11 @@ class _Item(msgspec.Struct, frozen=True, array_like=True):
 class _Page(msgspec.Struct, frozen=True, kw_only=True):
     items: list[_Item]
     next: int | None
+
+
+class _Notes(msgspec.Struct, frozen=True, kw_only=True):
+    items: list[bytes]
+    next: str | None
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +108,13 @@ class Sources:
                 found.append(known)
         return found
 
+    async def agent_of(self, resource: ResourceId) -> PrincipalId:
+        """The gateway that the hub lists for a resource. Raises RefusedError."""
+        async for one in self.listed():
+            if parse_id(one.resource) == resource:
+                return PrincipalId(parse_id(one.agent))
+        raise RefusedError(Code.UNKNOWN_RESOURCE, field="resource")
+
     async def listed(self) -> AsyncIterator[Listed]:
         """Every resource that the hub says we may read."""
         after: str | None = "0"
@@ -132,12 +147,23 @@ class Sources:
         for one in found.values():
             yield one
 
-    async def _head(self, item: _Item, resource: ResourceId) -> Segment:
-        unverified = segment.parse(item.head, body=False)
+    async def segment(self, segment_id: bytes) -> Segment:
+        """Whatever the hub has under this id, its signature verified, whichever resource it is of.
+
+        Raises RefusedError for none, VerifyError, DecodeError.
+        """
+        raw = await self._client.get(f"/v1/segments/{segment_id.hex()}", limit=_SEGMENT_BYTES_MAX)
+        return await self._signed(segment.parse(raw[: read_prelude(raw).head_bytes], body=False))
+
+    async def _signed(self, unverified: Unverified) -> Segment:
         signer = PrincipalId(bytes(unverified.prelude.signer))
         head = unverified.verify(await self.agent_key(signer))
         if head.header.agent != signer:
             raise VerifyError(Code.WRONG_AGENT, field="agent", value=head.header.agent)
+        return head
+
+    async def _head(self, item: _Item, resource: ResourceId) -> Segment:
+        head = await self._signed(segment.parse(item.head, body=False))
         if head.header.resource != resource:
             raise VerifyError(Code.UNKNOWN_RESOURCE, field="resource", value=head.header.resource)
         return head
@@ -151,6 +177,32 @@ class Sources:
         if envelope.object_id != ObjectId(object_id):
             raise VerifyError(Code.HASH_MISMATCH, field="entry", value=envelope.object_id)
         return open_registration(envelope, await self.agent_key(agent))
+
+    async def notes(
+        self, resource: ResourceId, agents: Iterable[PrincipalId], streams: Container[bytes]
+    ) -> AsyncIterator[Note]:
+        """Gap notes and corrections about a resource, verified under the keys of its gateways.
+
+        Raises VerifyError.
+        """
+        known = {bytes(one): await self.agent_key(one) for one in agents}
+        after: str | None = ""
+        path = f"/v1/resources/{show(resource)}/notes"
+        while after is not None:
+            query = {"after": after} if after else {}
+            raw = await self._client.get(path, query, limit=_NOTES_BYTES_MAX)
+            page = wire.decode(raw, _Notes, limit=_NOTES_BYTES_MAX)
+            for one in page.items:
+                note = open_note(parse(one), lambda key: known.get(bytes(key)))
+                if isinstance(note, Gap):
+                    if note.resource != resource:
+                        raise VerifyError(Code.UNKNOWN_RESOURCE, field="gap", value=note.resource)
+                elif bytes(note.stream) not in streams:
+                    raise VerifyError(Code.STREAM_UNKNOWN, field="correction", value=note.stream)
+                yield note
+            if page.next is not None and page.next == after:
+                raise VerifyError(Code.MALFORMED, field="next", value=page.next)
+            after = page.next
 
     async def wraps(
         self, resource: ResourceId, owner: PrincipalId, makers: Iterable[PrincipalId]

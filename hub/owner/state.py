@@ -19,7 +19,16 @@ from protocol.checkpoint import Checkpoint, LogKey, log_origin, parse_note, veri
 from protocol.errors import Code, ConfigError
 from protocol.ids import PrincipalId
 
-_BYTES_MAX: Final = 1 << 20
+_BYTES_MAX: Final = 16 << 20
+
+
+class Top(msgspec.Struct, frozen=True, kw_only=True):
+    """The last segment that was shown of a stream; the hub may never show less."""
+
+    resource: str  # shown id
+    stream: bytes  # 16
+    seq: int
+    segment: bytes  # 32
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +42,9 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     generation: int  # of its ledger
     checkpoint: str = ""  # newest note that was verified; empty before the first
     agents: dict[str, bytes] = {}  # shown agent id → public signing key, verified under the id
+    #: "agent/generation" → leaves of that ledger whose segments were all accounted for
+    scanned: dict[str, int] = {}
+    tops: dict[str, Top] = {}  # "resource/stream" → its last segment that was shown
 
     def last(self) -> Checkpoint | None:
         """The newest checkpoint seen, verified again: files can be changed."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 
 import msgspec
-from sqlalchemy import and_, bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, insert, or_, select, update
 
 from hub.store import rows
 from hub.store.engine import Tx
@@ -39,9 +39,7 @@ def add(tx: Tx, new: Iterable[ObjectRow]) -> None:
 
 def get(tx: Tx, object_id: bytes) -> ObjectRow | None:
     """The object of that id, or None."""
-    return rows.one(
-        ObjectRow, tx.execute(select(object_).where(object_.c.id == object_id)).first()
-    )
+    return rows.one(ObjectRow, tx.execute(select(object_).where(object_.c.id == object_id)).first())
 
 
 def leaves_of(tx: Tx, ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
@@ -64,6 +62,25 @@ def of_kind(tx: Tx, kind: str, signer: bytes, *, limit: int = 1000) -> list[Obje
         select(object_)
         .where(and_(object_.c.kind == kind, object_.c.signer == signer))
         .order_by(object_.c.accepted_us)
+        .limit(limit)
+    )
+    return rows.many(ObjectRow, list(tx.execute(query)))
+
+
+def notes_after(tx: Tx, signer: bytes, after: tuple[int, bytes], *, limit: int) -> list[ObjectRow]:
+    """A signer's gap notes and corrections in order of acceptance, after (time µs, object id)."""
+    time_us, object_id = after
+    query = (
+        select(object_)
+        .where(
+            object_.c.kind.in_(("gap", "correction")),
+            object_.c.signer == signer,
+            or_(
+                object_.c.accepted_us > time_us,
+                and_(object_.c.accepted_us == time_us, object_.c.id > object_id),
+            ),
+        )
+        .order_by(object_.c.accepted_us, object_.c.id)
         .limit(limit)
     )
     return rows.many(ObjectRow, list(tx.execute(query)))

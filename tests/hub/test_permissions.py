@@ -8,7 +8,7 @@ import pytest
 from hub import admin
 from hub.api.exchange import Caller
 from hub.api.routes import ROUTES, Route
-from hub.config import MetricsSection
+from hub.config import ListenSection, MetricsSection
 from hub.opening import wall_us
 from hub.store import inbox
 from protocol import ids, wire
@@ -105,9 +105,29 @@ async def test_metrics_on_loopback_but_not_through_a_proxy(tmp_path: Path) -> No
         answer = await shell.call("GET", "/metrics")
         assert answer.status == 200
         assert b"shanmen_connections 1.0" in answer.body
-        for name in ("X-Forwarded-For", "Forwarded", "Via"):
+        for name in ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"):
             answer = await shell.call("GET", "/metrics", headers={name: "127.0.0.1"})
             assert answer.status == 401
+        token = await shell.read_token()
+        assert (await shell.bearer(token, "/metrics")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("https://hub.example", 401),
+        ("https://192.0.2.7:8440", 401),
+        ("http://127.0.0.1:8440", 200),
+        ("http://localhost", 200),
+        ("", 200),
+    ],
+)
+async def test_metrics_of_a_hub_that_sites_reach_by_another_name(
+    tmp_path: Path, url: str, status: int
+) -> None:
+    """Behind a proxy that adds no header at all, only the hub's own settings can tell."""
+    async with serving(tmp_path, listen=ListenSection(port=0, url=url)) as shell:
+        assert (await shell.call("GET", "/metrics")).status == status
         token = await shell.read_token()
         assert (await shell.bearer(token, "/metrics")).status == 200
 

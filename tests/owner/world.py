@@ -100,6 +100,7 @@ class World:
     items: list[list] = field(default_factory=list)
     bodies: dict[str, bytes] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
+    notes: list[bytes] = field(default_factory=list)
     wraps: list[bytes] = field(default_factory=list)
     chains: dict[bytes, list] = field(default_factory=dict)
     posted: list[bytes] = field(default_factory=list)
@@ -325,6 +326,8 @@ class World:
                 page = self.items[after : after + self.page]
                 following = after + self.page if after + self.page < len(self.items) else None
                 return web.Response(body=wire.encode({"items": page, "next": following}))
+            case ["v1", "resources", _, "notes"]:
+                return web.Response(body=wire.encode({"items": self.notes, "next": None}))
             case ["v1", "wraps"]:
                 return web.Response(body=wire.encode(self.wraps))
             case ["v1", "objects", name] if name in self.objects:
