@@ -25,7 +25,7 @@ from hub.faults import Exit, Fault
 from hub.folder import BadConfig, read_config
 from hub.lists import table
 from hub.maintenance import Restored
-from hub.messages import Language, language_of, text
+from hub.messages import Language, language_of, phrase, text
 from hub.store.audit import Actor
 from protocol.errors import FatalError, ShanmenError, UnavailableError
 
@@ -42,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadConfig as fault:
         for one in fault.problems:
             key = one.key or "-"
-            print(f"{one.file}: {key}: {one.value} — {one.expected}", file=sys.stderr)
+            print(
+                f"{one.file}: {key}: {one.value} — {phrase(one.expected, language)}",
+                file=sys.stderr,
+            )
         return _told(fault, language)
     except Fault as fault:
         return _told(fault, language)
@@ -63,7 +66,8 @@ def _told(fault: Fault, language: Language) -> int:
 def _explained(error: ShanmenError, language: Language) -> str:
     said = text(f"code.{error.code.key}", language)
     about = [one for one in (error.field, error.value if error.value != "None" else "") if one]
-    right = text("cli.expected", language, expected=error.expected) if error.expected else ""
+    expected = phrase(error.expected, language)
+    right = text("cli.expected", language, expected=expected) if expected else ""
     return " ".join([said, *([f"({', '.join(about)})"] if about else []), right]).strip()
 
 

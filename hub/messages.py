@@ -5,9 +5,13 @@ Programs and tests speak in keys and codes; a text is looked up at the edge.
 
 import functools
 import os
+import re
 import tomllib
 from importlib import resources
 from typing import Literal
+
+_HOLE = re.compile(r"\{(\w+)\}")
+_WORDS = re.compile(r"[A-Za-z]{2,} [a-z]{2,}")
 
 Language = Literal["zh", "en"]
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
@@ -36,6 +40,40 @@ def text(key: str, language: Language, **fields: object) -> str:
     if found is None:
         return key
     return found.format_map(_Missing(fields))
+
+
+@functools.cache
+def _phrases(language: Language) -> list[tuple[re.Pattern[str], str]]:
+    """Return the phrases of a language: what to look for, and the text with its places."""
+    return [
+        (re.compile(_HOLE.sub(r"(?P<\1>.*)", re.sub(r"([^\w\s{}])", r"\\\1", key))), said)
+        for name, said in catalogue(language).items()
+        for group, _, key in [name.partition(".")]
+        if group == "phrase"
+    ]
+
+
+def _known(expected: str, language: Language) -> str:
+    for pattern, said in _phrases(language):
+        match = pattern.fullmatch(expected)
+        if match is not None:
+            return said.format_map(match.groupdict())
+    return ""
+
+
+def phrase(expected: str, language: Language) -> str:
+    """Return what would be right in the reader's language; English phrases are the keys.
+
+    One that has no text in that language is left out there: half a sentence in another language
+    helps less than the code's own. Names and numbers stand as they are.
+    """
+    whole = _known(expected, language)
+    if whole:
+        return whole
+    parts = [_known(one, language) for one in expected.split(", ")]
+    if all(parts):  # kind and bounds of an option
+        return "，".join(parts)
+    return "" if language != "en" and _WORDS.search(expected) else expected
 
 
 def language_of(preferred: str = "") -> Language:

@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hub import config, keys
 from hub import config as configs
-from hub import keys
 from hub.arguments import parser
 from hub.cli import RUNS
 from hub.config import HubConfig, Problem
 from hub.faults import Exit
 from hub.making import toml_of
-from hub.messages import catalogue, language_of, text
+from hub.messages import catalogue, language_of, phrase, text
 from protocol.errors import ConfigError
 from tests.shared import ROOT
 
@@ -166,6 +166,33 @@ def test_language_follows_settings_then_environment(monkeypatch) -> None:
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     assert language_of() == "en"
     assert text("no.such.key", "zh") == "no.such.key"
+
+
+def test_what_would_be_right_is_said_in_chinese() -> None:
+    """No English phrase in a Chinese sentence; names and numbers stand as they are."""
+    assert phrase("28 base32 characters", "zh") == "28 个 base32 字符"
+    assert phrase("28 base32 characters", "en") == "28 base32 characters"
+    assert phrase("no such key; known: host, port", "zh") == "没有这个键；可用：host, port"
+    assert phrase("a phrase that nobody translated", "zh") == ""
+    assert phrase("text/plain", "zh") == "text/plain"
+    broken = '[listen]\nhost = 5\nprot = 1\nport = "x"\n[hub]\nname = 3\nregion = "x"\n'
+    texts = [
+        broken,
+        '[listen]\nhost = "10.0.0.1"',
+        '[listen]\nkey = "k"',
+        "x = 1",
+        "=",
+        "listen = 1",
+    ]
+    expected = set(configs.options().values())
+    for one in texts:
+        found = configs.load(one, "hub.toml")
+        assert isinstance(found, list)
+        expected |= {problem.expected for problem in found}
+    assert len(expected) > 20
+    for one in expected:
+        said = phrase(one, "zh")
+        assert any("\u2e80" < letter for letter in said), one
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
