@@ -3,6 +3,7 @@
 Errors of the protocol (`protocol.errors`) are for programs; they become a Fault once, at the edge.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 from agent.messages import Messages
@@ -26,6 +27,18 @@ class Exit(IntEnum):
     INTERNAL = 70  # a bug; the log has the trace
 
 
+def reason_of(fields: Mapping[str, object], say: Messages) -> object:
+    """Why, in the reader's language: the code's text and the field, else what the field says.
+
+    What an error of the protocol expected is English; it goes to the log.
+    """
+    code = f"code.{fields.get('code', '')}"
+    if say.lang == "en" or not say.has(code):
+        return fields.get("reason", "")
+    where = fields.get("where")
+    return f"{say(code)}（{where}）" if where else say(code)
+
+
 class Fault(Exception):  # noqa: N818 - a fault is reported, with its remedy
     """A reason to stop that a person can act on.
 
@@ -40,7 +53,8 @@ class Fault(Exception):  # noqa: N818 - a fault is reported, with its remedy
 
     def lines(self, say: Messages) -> list[str]:
         """What happened and what to do, one line each."""
+        fields = self.fields | {"reason": reason_of(self.fields, say)}
         return [
-            say(f"fault.{self.key}.text", **self.fields),
-            say("fault.remedy", remedy=say(f"fault.{self.key}.remedy", **self.fields)),
+            say(f"fault.{self.key}.text", **fields),
+            say("fault.remedy", remedy=say(f"fault.{self.key}.remedy", **fields)),
         ]

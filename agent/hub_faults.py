@@ -48,7 +48,7 @@ def fault_of(error: ShanmenError, *, url: str, ca: str | None, clock: Clock) -> 
     known = _BY_CODE.get(error.code)
     if known is not None:
         return Fault(known[0], known[1], **about)
-    about["reason"] = str(error)
+    about["reason"], about["code"], about["where"] = str(error), error.code.key, error.field
     if isinstance(error, UnavailableError):
         return Fault(Exit.UNAVAILABLE, "later", **about)
     if isinstance(error, VerifyError) and not isinstance(error, UnrecognisedError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.clock import Clock
+from agent.faults import reason_of
 from agent.health import Health
 from agent.keyring import Keyring
 from agent.messages import Messages
@@ -67,7 +68,10 @@ async def probe_devices(plan: Plan, clock: Clock, say: Messages) -> AsyncIterato
             async with asyncio.timeout(_PROBE_S):
                 results = await driver.probe()
         except (ShanmenError, TimeoutError) as error:
-            reason = str(error) or type(error).__name__
+            reason: object = str(error) or type(error).__name__
+            if isinstance(error, ShanmenError):
+                about = {"code": error.code.key, "where": error.field, "reason": reason}
+                reason = reason_of(about, say)
             text = say("probe.failed", reason=reason)
             yield DeviceResult(one.name, ok=False, text=text, remedy=say("probe.remedy"))
             continue

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.faults import Exit, Fault
+from agent.faults import Exit, Fault, reason_of
 from agent.messages import Messages
 from protocol.times import show_time
 
@@ -165,7 +165,11 @@ def _device_line(device: dict[str, Any], say: Messages) -> str:
 def alarm_text(alarm: dict[str, Any], say: Messages) -> str:
     """One alarm in words."""
     since = show_time(alarm["since_us"])
-    return say(f"alarm.{alarm['key']}", since=since, **alarm["fields"])
+    fields = dict(alarm["fields"])
+    code = str(fields.get("reason", "")).partition(":")[0]  # `code: at field, expected …`
+    if say.has(f"code.{code}"):
+        fields["reason"] = reason_of({"code": code, "reason": fields["reason"]}, say)
+    return say(f"alarm.{alarm['key']}", since=since, **fields)
 
 
 def _ms(clock: dict[str, Any]) -> dict[str, str]:

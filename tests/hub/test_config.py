@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hub import config, keys
 from hub import config as configs
+from hub import keys
 from hub.arguments import parser
 from hub.cli import RUNS
 from hub.config import HubConfig, Problem
