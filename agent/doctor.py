@@ -18,7 +18,7 @@ from agent import files
 from agent.clock import Clock
 from agent.config import is_loopback
 from agent.enrol import fetch_owner
-from agent.faults import Exit, Fault
+from agent.faults import Exit, Fault, reason_of
 from agent.hub_client import HubClient
 from agent.hub_faults import fault_of
 from agent.hub_time import learn_time
@@ -59,8 +59,9 @@ class Finding:
         """The finding for a person, in one or two lines."""
         name = say(f"doctor.name.{self.name}", **self.fields)
         if self.fault is not None:
-            text = say(f"fault.{self.fault.key}.text", **self.fault.fields)
-            remedy = say(f"fault.{self.fault.key}.remedy", **self.fault.fields)
+            fields = self.fault.fields | {"reason": reason_of(self.fault.fields, say)}
+            text = say(f"fault.{self.fault.key}.text", **fields)
+            remedy = say(f"fault.{self.fault.key}.remedy", **fields)
         else:
             text = self.text or say(f"doctor.text.{self.key}", **self.fields)
             remedy = self.remedy

@@ -13,10 +13,12 @@ from agent import cli, doctor
 from agent.clock import Clock, SystemState
 from agent.doctor import Doctor
 from agent.enrol import enrol
+from agent.hub_faults import fault_of
 from agent.messages import Messages
 from agent.plan import read_file
-from agent.status import StatusServer, lines
+from agent.status import StatusServer, alarm_text, lines
 from protocol import envelope
+from protocol.errors import Code, RefusedError
 from tests.agent.test_enrol import PIN, EnrolHub
 from tests.agent.test_uplink import serving
 from tests.protocol.objects import TOKEN
@@ -432,3 +434,16 @@ def test_help_is_in_the_language_of_the_operator(command, capsys, monkeypatch):
     assert "配置文件" in text
     for english in ("fingerprint", "find every", "gateway"):
         assert english not in text
+
+
+def test_an_error_of_the_protocol_is_said_in_the_language_of_the_reader():
+    error = RefusedError(Code.MALFORMED, field="time", expected="28 base32 characters")
+    fault = fault_of(error, url="https://h", ca=None, clock=Clock())
+    assert "malformed: at time" in fault.lines(Messages("en"))[0]
+    text = fault.lines(Messages("zh"))[0]
+    assert "数据无法解析（time）" in text
+    assert "base32" not in text
+    alarm = {"key": "unrecognised", "since_us": 0, "fields": {"reason": "unknown-key"}}
+    assert "不认识该密钥" in alarm_text(alarm, Messages("zh"))
+    for code in Code:
+        assert Messages("zh").has(f"code.{code.key}"), code
