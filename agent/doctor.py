@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from agent import files
 from agent.clock import Clock
 from agent.config import is_loopback
-from agent.enrol import fetch_owner
+from agent.enrol import fetch_owner, mismatched
 from agent.faults import Exit, Fault, reason_of
 from agent.hub_client import HubClient
 from agent.hub_faults import fault_of
@@ -197,6 +197,8 @@ class Doctor:
             yield Finding("ok", "hub", "hub", {"url": table.url, "ms": f"{ms:.0f}"})
             yield self._clock_finding()
             yield await self._admission(client)
+            if (wrong := mismatched(pin, enrolled)) is not None:
+                yield Finding("fail", "owner", "", fault=wrong)
             yield await self._owner(client, stored, pin)
         except ShanmenError as error:
             fault = fault_of(error, url=table.url, ca=table.ca, clock=self._clock)

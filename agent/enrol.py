@@ -72,15 +72,21 @@ async def enrol(
         )
         stored.save_enrolled(raw, wanted)
         pin = stored.pin(config.owner, enrolled)
-        asked = envelope.decode_payload(request, Enrolment)
-        if pin.owner is not None and enrolled.owner not in {None, pin.owner, asked.owner}:
-            raise mismatch(pin.owner, enrolled.owner)
+        if (wrong := mismatched(pin, enrolled)) is not None:
+            raise wrong  # enrolled; the pin stands
         found = await fetch_owner(client, stored, pin)
     except ShanmenError as error:
         raise fault_of(error, url=config.hub.url, ca=config.hub.ca, clock=clock) from error
     finally:
         await client.close()
     return Outcome(keys.signing.principal, enrolled, pin, found)
+
+
+def mismatched(pin: Pin, enrolled: Enrolled) -> Fault | None:
+    """The fault to tell when the hub's answer named another owner of the site than the pin."""
+    if pin.owner is None or enrolled.owner in {None, pin.owner}:
+        return None
+    return mismatch(pin.owner, enrolled.owner)
 
 
 def mismatch(pinned: PrincipalId, hub_says: PrincipalId | None) -> Fault:

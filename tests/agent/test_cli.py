@@ -13,15 +13,16 @@ from agent import cli, doctor
 from agent.clock import Clock, SystemState
 from agent.doctor import Doctor
 from agent.enrol import enrol
+from agent.faults import Fault
 from agent.hub_faults import fault_of
 from agent.messages import Messages
 from agent.plan import read_file
 from agent.status import StatusServer, alarm_text, lines
-from protocol import envelope
+from protocol import envelope, ids
 from protocol.errors import Code, RefusedError
 from tests.agent.test_enrol import PIN, EnrolHub
 from tests.agent.test_uplink import serving
-from tests.protocol.objects import TOKEN
+from tests.protocol.objects import STRANGER, TOKEN
 
 CONFIG = """
 data = "{data}"
@@ -199,6 +200,22 @@ async def test_doctor_says_the_state_of_the_agent_once(tmp_path):
     await server.stop()
     text = found["agent"].lines(Messages("en"))[0]
     assert text.count("running") == 1
+
+
+async def test_doctor_shows_an_owner_other_than_the_hubs(tmp_path):
+    async with serving(Talking()) as url:
+        plan = read_file(config_at(tmp_path, url))
+        (tmp_path / "data").mkdir(exist_ok=True)
+        wrong = ids.show(STRANGER.principal)
+        with pytest.raises(Fault):
+            await enrol(plan.config, token=TOKEN, owner=wrong, host="gw", clock=Clock())
+        say = Messages("en")
+        findings = [one async for one in Doctor(plan, say, Clock()).findings()]
+    (told,) = [one for one in findings if one.fault and one.fault.key == "owner-mismatch"]
+    text = "\n".join(told.lines(say))
+    assert told.level == "fail"
+    assert wrong in text
+    assert PIN in text
 
 
 async def test_doctor_before_enrolment_and_without_a_hub(tmp_path):

@@ -8,7 +8,7 @@ from aiohttp import web
 from agent import enrol as enrolling
 from agent.clock import Clock
 from agent.config import load
-from agent.enrol import enrol, read_token
+from agent.enrol import enrol, mismatched, read_token
 from agent.faults import Exit, Fault
 from agent.health import Health
 from agent.hub_client import HubClient
@@ -165,6 +165,22 @@ async def test_the_hub_names_another_owner_than_the_pin(tmp_path):
     with pytest.raises(Fault) as raised:
         await run(tmp_path, EnrolHub(owner=False), owner=ids.show(STRANGER.principal))
     assert raised.value.key == "owner-mismatch"
+
+
+async def test_a_wrong_pin_is_told_whether_or_not_the_request_carried_it(tmp_path):
+    """The hub names its site's owner and repeats no pin; enrolled it is, and the pin stands."""
+    wrong = ids.show(STRANGER.principal)
+    with pytest.raises(Fault) as raised:
+        await run(tmp_path, EnrolHub(), owner=wrong)
+    assert (raised.value.key, raised.value.exit) == ("owner-mismatch", Exit.UNTRUSTED)
+    assert (raised.value.fields["owner"], raised.value.fields["hub_owner"]) == (wrong, PIN)
+    keys, files = stored(tmp_path)
+    enrolled = files.enrolled(keys)
+    assert enrolled is not None
+    pin = files.pin(None, enrolled)
+    assert pin.owner == STRANGER.principal
+    assert mismatched(pin, enrolled) is not None
+    assert mismatched(files.pin(PIN, enrolled), enrolled) is None, "corrected in agent.toml"
 
 
 async def test_owner_unpinned_sends_nothing(tmp_path):

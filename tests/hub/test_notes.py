@@ -76,7 +76,9 @@ async def test_correction_is_listed_with_the_resource_of_its_stream(tmp_path: Pa
         gateway = Gateway(shell)
         await gateway.join()
         checks, counts = gateway.resource("checks"), gateway.resource("counts")
-        await gateway.exchange(checks.registration, counts.registration, SegmentItem(checks.seal().raw))
+        await gateway.exchange(
+            checks.registration, counts.registration, SegmentItem(checks.seal().raw)
+        )
         made = [
             make_correction(
                 Correction(
