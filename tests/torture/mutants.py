@@ -47,10 +47,9 @@ MUTANTS = (
     ),
     Mutant(
         "agent: acknowledged before commit", "agent/journal.py",
-        '            async with self.gate:\n                await self._database.write("commit"',
-        "            acknowledge(group)\n"
-        "            await asyncio.sleep(0.02)\n"
-        '            async with self.gate:\n                await self._database.write("commit"',
+        '        await self._database.write("commit"',
+        "        acknowledge(group)\n        await asyncio.sleep(0.02)\n"
+        '        await self._database.write("commit"',
         "agent",
     ),
     Mutant(
