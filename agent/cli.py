@@ -21,6 +21,7 @@ from agent import logs
 from agent.config import ConfigProblems
 from agent.faults import Exit, Fault
 from agent.identity import IdentityFiles
+from agent.kept import kept_grades
 from agent.keyring import Keyring
 from agent.messages import Messages, language
 from agent.plan import DEFAULT_FILE, Plan, read_file
@@ -186,6 +187,8 @@ def _check(options: argparse.Namespace, say: Messages) -> Exit:
             drivers=len(plan.drivers),
         )
     )
+    for name, grade in kept_grades(plan.folder, plan.resources).items():
+        print(say("config.grade-kept", name=name, grade=grade))
     print(_enrolment(plan, say))
     return Exit.OK
 

@@ -16,6 +16,7 @@ from agent.supervisor import Slot
 from agent.uplink import Uplink
 from protocol import ids
 from protocol.errors import Code
+from protocol.grades import rules
 
 _CLOCK_NAMES = {0: "none", 1: "hub", 2: "system"}
 
@@ -109,6 +110,8 @@ def _resources(plan: Plan, core: Core) -> list[dict[str, Any]]:
                 "name": name,
                 "id": ids.show(core.bounds[name].id),
                 "pack": core.bounds[name].pack.id,
+                "grade": rules(core.bounds[name].grade).name_en,
+                "grade_kept": core.bounds[name].is_grade_kept,  # stricter than configured
                 "promise": promise.value if promise else "",
                 "produced": one.produced,
                 "records": one.journalled,

@@ -134,7 +134,10 @@ def lines(snapshot: dict[str, Any], say: Messages) -> list[str]:
     out.append(say("status.owner", owner=snapshot["owner"] or say("status.nobody")))
     out.append(say("status.clock", source=say(f"clock.{clock['source']}"), **_ms(clock)))
     out.append(say("status.spool", **spool))
-    out += [say("status.resource", **resource) for resource in snapshot["resources"]]
+    for one in snapshot["resources"]:
+        out.append(say("status.resource", **one))
+        if one.get("grade_kept"):
+            out.append(say("config.grade-kept", name=one["name"], grade=one["grade"]))
     out += [_driver_line(driver, say) for driver in snapshot["drivers"]]
     out += [_device_line(device, say) for device in snapshot["devices"]]
     return out
