@@ -1,5 +1,6 @@
 """The commands in process: what they print, what they return, what `doctor` finds."""
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -17,6 +18,7 @@ from agent.faults import Fault
 from agent.hub_faults import fault_of
 from agent.messages import Messages
 from agent.plan import read_file
+from agent.ports import Paths
 from agent.status import StatusServer, alarm_text, lines
 from protocol import envelope, ids
 from protocol.errors import Code, RefusedError
@@ -280,7 +282,8 @@ def test_status_lines_in_both_languages():
         "clock": {"source": "hub", "offset_us": 1500, "error_us": 900},
         "spool": dict.fromkeys(("due", "due_bytes", "journal", "quarantine", "used", "budget"), 7),
         "resources": [
-            dict.fromkeys(("records", "accepted", "lost", "duplicates"), 1) | {"name": "r"}
+            dict.fromkeys(("records", "accepted", "lost", "duplicates"), 1)
+            | {"name": "r", "grade": "key-protected", "grade_kept": True}
         ],
         "drivers": [{"name": "mqtt/x", "promise": "A", "running": False, "last_error": "gone"}],
         "devices": [{"name": "d", "state": "online", "last_seen_us": None, "counters": {}}],
@@ -289,6 +292,7 @@ def test_status_lines_in_both_languages():
         text = "\n".join(lines(json.loads(json.dumps(snapshot)), Messages(lang)))
         assert "\x1b" not in text
         assert "mqtt/x" in text
+        assert "key-protected" in text
         assert "{" not in text
 
 
@@ -464,3 +468,20 @@ def test_an_error_of_the_protocol_is_said_in_the_language_of_the_reader():
     assert "不认识该密钥" in alarm_text(alarm, Messages("zh"))
     for code in Code:
         assert Messages("zh").has(f"code.{code.key}"), code
+
+
+def test_check_says_that_a_stricter_grade_stays(tmp_path, capsys):
+    """What is registered is not opened by an editor of agent.toml, and he is told."""
+    path = config_at(tmp_path)
+    (tmp_path / "data").mkdir()
+    with contextlib.closing(sqlite3.connect(Paths(folder=tmp_path / "data").spool)) as spool:
+        spool.execute("CREATE TABLE resource(local TEXT, grade INT)")
+        spool.execute("INSERT INTO resource VALUES('p1-bays', 2), ('gone', 1)")
+        spool.commit()
+    assert run("check", "-c", path) == 0
+    told = capsys.readouterr().out
+    assert "resource p1-bays keeps the grade general-protected" in told
+    assert "gone" not in told
+    path.write_text(path.read_text() + 'grade = "general-protected"\n')
+    assert run("check", "-c", path) == 0
+    assert "keeps" not in capsys.readouterr().out
