@@ -81,6 +81,10 @@ class IdentityFiles:
             where = self._folder / "enrolled"
             raise Fault(Exit.KEYS, "identity-unreadable", file=where) from error
 
+    def enrolled_raw(self) -> bytes | None:
+        """The hub's answer as it came, to be shown to the hub again."""
+        return self._read("enrolled")
+
     def pin(self, configured: str | None, enrolled: Enrolled) -> Pin:
         """Whom to take for the owner: the configuration first, then what `enrol` was told."""
         text = configured

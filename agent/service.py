@@ -22,6 +22,7 @@ from agent.context import Context
 from agent.core import Core
 from agent.disk import DiskLevel
 from agent.effects import CoreEffects, SpoolKeep
+from agent.enrol import mismatched
 from agent.faults import Exit, Fault
 from agent.health import Health, Progress
 from agent.hub_client import HubClient
@@ -32,6 +33,7 @@ from agent.notify import Notifier
 from agent.owner import OwnerWatch
 from agent.plan import Plan, core_settings
 from agent.ports import Identity, Paths
+from agent.readmission import Readmission
 from agent.spool import get
 from agent.status import FolderLock, StatusServer
 from agent.supervisor import Slot, Supervisor
@@ -198,6 +200,9 @@ async def _ground(plan: Plan, clock: Clock) -> _Ground:
     core.answers.alarm = lambda key, fields: health.raise_alarm(key, **fields)
     if core.damage:
         health.raise_alarm("damage", reason=", ".join(core.damage.reasons))
+    pin = stored.pin(plan.config.owner, enrolled)
+    if (wrong := mismatched(pin, enrolled)) is not None:
+        health.raise_alarm("owner-mismatch", **wrong.fields)
     client = HubClient(plan.config.hub, clock, hub=identity.hub.hub, key=identity.signing)
     await client.open()
     return _Ground(
@@ -209,7 +214,7 @@ async def _ground(plan: Plan, clock: Clock) -> _Ground:
         client=client,
         keyring=keyring,
         stored=stored,
-        pin=stored.pin(plan.config.owner, enrolled),
+        pin=pin,
         is_waiting=enrolled.state == "waiting",
     )
 
@@ -258,6 +263,7 @@ async def _conversation(ground: _Ground) -> tuple[Inbox, Uplink]:
         inbox=inbox,
         folder=ground.plan.folder,
         refused=Code.AGENT_WAITING if ground.is_waiting else None,
+        readmit=Readmission(ground.client, ground.stored, identity.signing),
     )
     await inbox.start(
         CoreEffects(core, clock, uplink), link_up=uplink.knock, answered=uplink.ask_again

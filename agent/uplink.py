@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -45,6 +45,7 @@ BATCH_BYTES_MIN: Final = 64 * 1024
 GATHER_S: Final = 0.1
 #: `later` for so long is not about load.
 _ASK_WHY_S: Final = 30.0
+_STRANGER: Final = frozenset({Code.UNKNOWN_KEY, Code.UNKNOWN_AGENT})
 _CLOCK_CODES: Final = frozenset({Code.CLOCK_SKEW, Code.EXPIRED})
 
 
@@ -92,8 +93,12 @@ class Uplink:
         inbox: Messages,
         folder: Path,
         refused: Code | None = None,
+        readmit: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """refused: why the hub did not take anything when it was last heard of (enrolment)."""
+        """refused: why the hub did not take anything when it was last heard of (enrolment).
+
+        readmit: asks a hub that does not know us to let us in again; true if it is to be approved.
+        """
         self._client = client
         self._sync = sync
         self._spool = spool
@@ -104,6 +109,7 @@ class Uplink:
         self._alarms = alarms
         self._inbox = inbox
         self._folder = folder
+        self._readmit = readmit
         self._bytes_max = int(table.batch)  # as far as line, hub and configuration allow now
         self._hub_bytes_max = int(table.batch)
         self._bytes_per_s = 0  # 0: no limit
@@ -240,6 +246,10 @@ class Uplink:
             self._health.clear_alarm("certificate")
             self._health.clear_alarm("untrusted")
             self._health.clear_alarm("unrecognised")
+            self._health.clear_alarm("unknown-at-hub")
+            self._health.clear_alarm("hub-behind")
+            if self.refused is Code.UNKNOWN_AGENT:
+                self.refused = None
             if outcome.accepted:
                 self._health.clear_alarm("refused")
                 self._health.clear_alarm("suspended")
@@ -278,6 +288,10 @@ class Uplink:
             await self._keep_evidence(error)
         elif isinstance(error, CertificateError):
             self._health.raise_alarm("certificate", reason=error.expected)
+        elif self._is_forgotten(error):
+            await self._ask_to_be_let_in()
+        elif isinstance(error, VerifyError) and error.code is Code.GENERATION_UNKNOWN:
+            self._health.raise_alarm("hub-behind", generation=self._sync.hub.generation)
         elif isinstance(error, UnrecognisedError):
             self._health.raise_alarm("unrecognised", reason=error.code.key)
         elif isinstance(error, VerifyError | DecodeError):
@@ -294,6 +308,26 @@ class Uplink:
             if error.code is not Code.AGENT_WAITING:
                 self._health.raise_alarm("refused", reason=str(error))
 
+    def _is_forgotten(self, error: BaseException | None) -> bool:
+        """Whether the hub says that it does not know us, and there is something to show it."""
+        if self._readmit is None or not isinstance(error, RefusedError | UnrecognisedError):
+            return False
+        return error.code in _STRANGER
+
+    async def _ask_to_be_let_in(self) -> None:
+        """The hub does not know us: restored from a backup that is older than our enrolment?"""
+        assert self._readmit is not None
+        self.refused = Code.UNKNOWN_AGENT
+        try:
+            is_waiting = await self._readmit()
+        except ShanmenError as error:
+            self._health.raise_alarm("unknown-at-hub", reason=error.code.key)
+            return
+        self.refused = Code.AGENT_WAITING if is_waiting else None
+        self._health.clear_alarm("unknown-at-hub")
+        self._health.clear_alarm("unrecognised")
+        _LOG.warning("the hub had forgotten this gateway and lets it in again")
+
     async def _keep_evidence(self, error: LedgerError) -> None:
         """Two checkpoints that cannot both be true: kept for whoever audits the hub."""
         path = self._folder / "ledger-alarm.txt"
@@ -301,6 +335,8 @@ class Uplink:
         if not path.exists():
             await asyncio.to_thread(files.save, path, text.encode())
         self._health.raise_alarm("ledger", reason=error.code.key, file=path)
+        if error.code is Code.TREE_SMALLER:
+            self._health.raise_alarm("hub-behind", generation=self._sync.hub.generation)
 
 
 def _later_s(result: ItemResult) -> float:
