@@ -7,5 +7,6 @@ hub is installed and imports nothing of it.
     keyfile   the owner's keys under a passphrase          files      durable writes
     state     what was pinned and last seen of each hub    client     signed requests
     ledger    the hub's log, judged against what was seen  reader     one resource, verified, opened
+    account   everything that the ledger names is shown    telling    what is incomplete, in words
     output    records as JSON lines or CSV                 cli        the commands
 """
