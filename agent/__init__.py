@@ -31,7 +31,7 @@ The shell around it:
     config, settings, walk, units, plan: agent.toml, all of its problems at once
     keyring, identity, files: keys and small files, durable; owner: the pin
     supervisor, context: runs the drivers and lends them what they need
-    uplink, hub_client, hub_time, hub_faults, tls: the conversation with the hub
+    uplink, hub_client, hub_time, hub_faults, readmission, tls: the conversation with the hub
     inbox, effects: what the hub may ask, and what it moves
     clock, health, watch, notify, logs: time, state, progress, systemd, journald
     messages, faults, version: words for people, with the remedy

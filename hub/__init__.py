@@ -18,10 +18,11 @@ The files, in the order in which a request meets them:
     app, opening, cli      put together: the server; the data; the commands
     config, folder, making hub.toml, the data folder, `init`
     api/                   HTTP in and out; pool: its memory, attempts: its patience; bells: polls
-    enrol, admin, commands, arguments, console: tokens, sites, agents, and the operator's way in
+    enrol, readmission     who is let in, and let in again after a restore
+    admin, commands, arguments, console: tokens, sites, agents, and the operator's way in
     ingest, verify, judge, judged, accept, evidence, answers: one group, bytes to answers
     registry, record       registration entries; one signed object, one leaf
-    ledger, last_checkpoint  the tree, its proofs, and the checkpoint outside the database
+    ledger, last_checkpoint, ahead: the tree, its proofs, the checkpoint outside the database
     reading                what owners and the catalog may fetch
     sweeper, maintenance, restoring: orphans, backup, the next generation
     keys, tls, logs, metrics, notify, messages, faults, version: around all of it

@@ -36,8 +36,8 @@ _BUNDLE_BYTES_MAX: Final = tiles.WIDTH * (LEAF_BYTES_MAX + 2)
 _TILE_BYTES: Final = tiles.WIDTH * 32
 
 
-#: A hub restored twice may have skipped numbers; more than this at once is no hub of ours.
-_SKIPPED_MAX: Final = 4
+#: Numbers that `restore --above` may skip (`maintenance.ABOVE_MAX`), and the one it opens.
+_SKIPPED_MAX: Final = 16
 
 
 class _WantedError(Exception):
