@@ -38,6 +38,8 @@ from protocol.errors import Code
 
 #: CONNACK codes that say "not you": 3.1.1 (4, 5) and MQTT 5 (0x84-0x8A, 0x8C).
 _REFUSED: Final = frozenset({4, 5, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
+#: Read at once: paho alone asks the kernel for one byte, one byte, and then for the rest.
+_READ_BYTES: Final = 4096
 #: A refused login is tried again this slowly: brokers lock accounts.
 REFUSED_AFTER_S: Final = 300.0
 
@@ -73,6 +75,9 @@ class _Client(aiomqtt.Client):
         self._client.manual_ack_set(True)  # before connecting: see above
         self._client.disable_logger()  # a formatted line for each packet, read by nobody
         self._client.connect_timeout = settings.timeout_s
+        self._receive = self._client._sock_recv  # noqa: SLF001
+        self._client._sock_recv = self._received  # type: ignore[method-assign]  # noqa: SLF001
+        self._ahead = b""  # read from the socket, not yet taken by paho
         if context is not None:
             # paho leaves the socket open when the handshake fails.
             self._client._ssl_wrap_socket = partial(handshake, context, settings)  # type: ignore[method-assign]  # noqa: SLF001
@@ -175,14 +180,25 @@ class _Client(aiomqtt.Client):
     def _waiting(self) -> int:
         return max(len(self.unacknowledged), len(self.arrived))
 
+    def _received(self, bufsize: int) -> bytes:
+        """What paho asks for, from what was read ahead; raises what paho's own reading raises."""
+        ahead = self._ahead or self._receive(max(bufsize, _READ_BYTES))
+        self._ahead = ahead[bufsize:]
+        return ahead[:bufsize]
+
     def _on_socket_open(self, client: paho.Client, userdata: Any, sock: Any) -> None:  # noqa: ARG002
         # Called in the thread that connects; aiomqtt's own callback would read without end.
+        self._ahead = b""
+
         def read() -> None:
             try:
                 while not self.paused:
                     client.loop_read()
-                    pending = getattr(client.socket(), "pending", None)
-                    if pending is None or pending() == 0:
+                    now = client.socket()
+                    if now is None:
+                        break
+                    pending = getattr(now, "pending", None)
+                    if not self._ahead and (pending is None or pending() == 0):
                         break
             except (OSError, ValueError) as error:
                 self._lost(error)
@@ -232,7 +248,7 @@ class _Client(aiomqtt.Client):
         self.paused = False
         if self._reader is not None:
             self._loop.add_reader(*self._reader)
-            # TLS may hold decrypted bytes that no readiness of the socket will announce.
+            # No readiness of the socket announces what was read ahead, or TLS has decrypted.
             self._loop.call_soon(self._reader[1])
 
     async def _misc_loop(self) -> None:
