@@ -12,10 +12,11 @@ The core, in the order in which data meets it:
 
     ports        what the core is given: identity, clock, settings
     pipeline     the one door for readings; groups: what one commit will write; seen: class A once
-    journal      commit groups; acknowledge: what follows a COMMIT
+    journal      commit groups; commits: what one is made of; acknowledge: what follows it
     register     the first record makes entry and stream (天生注册)
     epochs       epoch keys by event time (周期密钥); building, sealer: rows to segments (原生加密)
-    spool        what waits for a receipt; receipts, answers, forks: what an answer changes
+    spool        what waits for a receipt; answers, resend, forks: what an answer changes
+    resume, regain  watermarks that travel with records, and what they give back after an image
     quarantine   what was refused at the door, with its reason
     vault        key-protected data (重点保护级), which never leaves
     keeping      the house: evict, forget keys, fold receipts, correction notes
@@ -28,7 +29,7 @@ The shell around it:
 
     cli          the commands; enrol, doctor, probe, status, snapshot, vault_export: what they do
     service      `run`: the only place where core and shell are put together
-    config, settings, walk, units, plan: agent.toml, all of its problems at once
+    config, settings, walk, units, plan, kept: agent.toml, all of its problems at once
     keyring, identity, files: keys and small files, durable; owner: the pin
     supervisor, context: runs the drivers and lends them what they need
     uplink, hub_client, hub_time, hub_faults, readmission, tls: the conversation with the hub
