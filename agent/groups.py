@@ -14,7 +14,7 @@ import msgspec
 from agent.quarantine import RAW_BYTES_MAX, Refused, refused_records
 from agent.resources import Bound
 from agent.resume import Marks, Tail, is_regained, surely_fits
-from devices.driver import Reading
+from devices.driver import Promise, Reading
 from protocol.errors import DecodeError
 from protocol.packs import check_columns
 from protocol.records import Columns, Record, dump_columns, to_columns
@@ -23,6 +23,7 @@ from protocol.times import Quality
 ROW_RECORDS_MAX: Final = 2_000  # records of one journal row
 ROW_BYTES_MAX: Final = 1 << 20
 
+_MAY_WAIT: Final = frozenset({Promise.D, Promise.E})
 _MAYBE_REPEAT: Final = int(Quality.MAYBE_REPEAT)
 _LENGTH: Final = 4
 #: What a record of a wrong shape can raise on its way into columns.
@@ -41,6 +42,11 @@ class Pending:
     future: asyncio.Future[None]  # done after the commit, never before
     size: float = 0.0  # estimated bytes in the journal
     key: bytes | None = None  # keyed hash of a class A identity
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether its commit may not wait for others."""
+        return self.reading.urgent or self.reading.promise not in _MAY_WAIT
 
 
 @dataclass(slots=True)

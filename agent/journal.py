@@ -8,7 +8,7 @@ done and acknowledgements given, in the order of the hand-overs.
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from agent.acknowledge import acknowledge
@@ -34,8 +34,6 @@ RING_BYTES: Final = 4 << 20  # of class C, which waits for nobody
 RING_OVERHEAD_BYTES: Final = 512  # of a hand-over in memory, whatever is in it
 CLOCK_STEP_US: Final = 500_000  # a group does not span a step of the wall clock
 
-_MAY_WAIT: Final = frozenset({Promise.D, Promise.E})
-
 
 class Journal:
     """The first durable queue: records of one file, in commit groups."""
@@ -54,7 +52,8 @@ class Journal:
         commit_delay_s: float,
     ) -> None:
         self.gate = asyncio.Lock()  # held by a commit; whoever replaces a stream takes it too
-        self.grew = asyncio.Event()  # set after each commit: the sealer looks
+        self.grew = asyncio.Event()  # set by a commit that gives the sealer something to do
+        self.is_awaited: Callable[[Bound], bool] = lambda _: True  # the sealer's: does it?
         self.watermarks: dict[Key, bytes] = {}
         self._noted: set[tuple[bytes, bytes, Key]] = set()  # run, resource, source
         self.commits = 0
@@ -108,7 +107,7 @@ class Journal:
         self._pending.append(pending)
         self._records += pending.records
         self._bytes += pending.size
-        if pending.reading.promise not in _MAY_WAIT or pending.reading.urgent:
+        if pending.is_waited_for:
             self._must += 1
             self._wake.set()
         elif self._deadline is None:
@@ -232,7 +231,7 @@ class Journal:
             size += first.size
         self._records -= records
         self._bytes = self._bytes - size if pending else 0.0
-        self._must = sum(1 for p in pending if _is_waiting(p)) if pending else 0
+        self._must = sum(1 for p in pending if p.is_waited_for) if pending else 0
         if not pending:
             self._deadline = None
         if self._records < PENDING_RECORDS_MAX and self._bytes < 4 * GROUP_BYTES_MAX:
@@ -252,7 +251,7 @@ class Journal:
         self._pending.extendleft(reversed(group))
         self._records += sum(p.records for p in group)
         self._bytes += sum(p.size for p in group)
-        self._must += sum(1 for p in group if _is_waiting(p)) or 1
+        self._must += sum(1 for p in group if p.is_waited_for) or 1
 
     def take_back(self, resource: bytes, watermarks: Mapping[Key, bytes | None]) -> None:
         """Set watermarks back after a fork, and refuse what was counted from the others.
@@ -388,6 +387,8 @@ class Journal:
             bound.counters.maybe_repeat += part.maybe_repeat
             size = sum(len(body) for _, body in part.bodies)
             bound.record_bytes += (size / part.records - bound.record_bytes) / 8
+            if self.is_awaited(bound):
+                self.grew.set()
         for part in committed.prepared.parts:
             part.bound.counters.quarantined += part.quarantined
         for bound in committed.prepared.duplicates:
@@ -396,8 +397,3 @@ class Journal:
             self._lose(local, "quarantine full", count, stamp.wall_us)
         self.watermarks.update(committed.prepared.watermarks)
         self._noted |= committed.noted
-        self.grew.set()
-
-
-def _is_waiting(pending: Pending) -> bool:
-    return pending.reading.urgent or pending.reading.promise not in _MAY_WAIT

@@ -81,6 +81,7 @@ class Lane:
             live_age_s=settings.live_age_s,
             body_state=body_state,
         )
+        self.journal.is_awaited = self.sealer.awaits
         database.level_changed = self._level_changed
         self._level_changed(database.level)
 
