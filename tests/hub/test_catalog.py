@@ -217,7 +217,8 @@ async def test_time_is_signed_and_repeats_the_nonce(tmp_path: Path) -> None:
 async def test_health(tmp_path: Path) -> None:
     async with serving(tmp_path) as shell:
         assert (await shell.call("GET", "/healthz")).json == {"status": "ok"}
-        assert (await shell.call("GET", "/readyz")).json == {"status": "ok", "reasons": []}
+        ready = {"status": "ok", "reasons": [], "warnings": []}
+        assert (await shell.call("GET", "/readyz")).json == ready
         shell.parts.stopping = True
         answer = await shell.call("GET", "/readyz")
         assert (answer.status, answer.json["reasons"]) == (503, ["stopping"])
@@ -275,7 +276,8 @@ def test_unknown_method_names_the_known() -> None:
 
 
 def test_every_text_is_there_in_both_languages() -> None:
-    keys = [set(catalogue(language)) for language in LANGUAGES]
+    # A phrase of the code is its own English text: only its Chinese stands in a catalogue.
+    keys = [{k for k in catalogue(one) if not k.startswith("phrase.")} for one in LANGUAGES]
     assert keys[0] == keys[1]
     assert {f"code.{one.key}" for one in Code} <= keys[0]
     for language in LANGUAGES:
