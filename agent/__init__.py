@@ -14,7 +14,8 @@ The core, in the order in which data meets it:
     pipeline     the one door for readings; groups: what one commit will write; seen: class A once
     journal      commit groups; commits: what one is made of; acknowledge: what follows it
     register     the first record makes entry and stream (天生注册)
-    epochs       epoch keys by event time (周期密钥); building, due, sealer: rows to segments (原生加密)
+    epochs       epoch keys by event time (周期密钥)
+    sealer       rows to segments (原生加密); building, due: how, and when
     spool        what waits for a receipt; answers, resend, forks: what an answer changes
     resume, regain  watermarks that travel with records, and what they give back after an image
     quarantine   what was refused at the door, with its reason

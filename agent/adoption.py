@@ -60,9 +60,7 @@ def _owner(
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _take(
-    connection: sqlite3.Connection, lane: Lane, bound: Bound, row: JournalRow
-) -> None:
+def _take(connection: sqlite3.Connection, lane: Lane, bound: Bound, row: JournalRow) -> None:
     stream = bound.stream
     if stream is None:
         stream = bound.stream = Stream(id=row.stream)

@@ -226,8 +226,10 @@ def build(
 
 
 def _continues(stream: Stream) -> Continues | None:
-    return None if stream.continues is None else msgspec.msgpack.decode(
-        stream.continues, type=Continues
+    return (
+        None
+        if stream.continues is None
+        else msgspec.msgpack.decode(stream.continues, type=Continues)
     )
 
 

@@ -52,7 +52,6 @@ def count_without_rows(connection: sqlite3.Connection, prepared: Prepared) -> No
         if not part.bodies and part.quarantined and part.bound.stream is not None:
             totals.setdefault(part.bound.stream.id, [0, 0])[1] += part.quarantined
     connection.executemany(
-        "UPDATE stream SET duplicates = duplicates + ?, quarantined = quarantined + ?"
-        " WHERE id = ?",
+        "UPDATE stream SET duplicates = duplicates + ?, quarantined = quarantined + ? WHERE id = ?",
         [(duplicates, refused, stream) for stream, (duplicates, refused) in totals.items()],
     )

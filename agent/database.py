@@ -106,9 +106,7 @@ class Database:
             settling = asyncio.ensure_future(self._settle(name, work))
             self._settling.add(settling)
             settling.add_done_callback(self._settling.discard)
-            settling.add_done_callback(
-                lambda late: self._written(late, done, name, work, then)
-            )
+            settling.add_done_callback(lambda late: self._written(late, done, name, work, then))
             return
         try:
             if error is None and then is not None:

@@ -211,9 +211,7 @@ class Forks:
         connection.execute("DELETE FROM chain WHERE stream = ? AND seq = ?", (end.stream, seq))
         return rows
 
-    def _columns(
-        self, connection: sqlite3.Connection, bound: Bound, segment: Segment
-    ) -> Columns:
+    def _columns(self, connection: sqlite3.Connection, bound: Bound, segment: Segment) -> Columns:
         keys = None
         if bound.is_sealed:
             keys = self._lane.epochs.keys_of(connection, bound.id, segment.header.epoch)

@@ -219,9 +219,7 @@ def _part(found: _Gathered, prepared: Prepared) -> Part:
     return part
 
 
-def _checked(
-    found: _Gathered, columns: Columns, prepared: Prepared
-) -> tuple[Columns, int]:
+def _checked(found: _Gathered, columns: Columns, prepared: Prepared) -> tuple[Columns, int]:
     """Leave out the rows that do not fit the pack; they go to the quarantine by reason."""
     problems = check_columns(found.bound.pack, columns)
     if not problems:

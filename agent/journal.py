@@ -316,9 +316,7 @@ class Journal:
 
     # --- on the database's thread ------------------------------------------------------------
 
-    def _write(
-        self, connection: sqlite3.Connection, prepared: Prepared, stamp: Stamp
-    ) -> Committed:
+    def _write(self, connection: sqlite3.Connection, prepared: Prepared, stamp: Stamp) -> Committed:
         seen_row = 0
         if prepared.keys:
             seen_row = self._seen.write(connection, prepared.keys, stamp.wall_us)
@@ -330,9 +328,7 @@ class Journal:
             noted=self._noted,
             watermarks=self.watermarks,
         )
-        changes = [
-            self._part(connection, part, stamp) for part in prepared.parts if part.bodies
-        ]
+        changes = [self._part(connection, part, stamp) for part in prepared.parts if part.bodies]
         count_without_rows(connection, prepared)
         put_watermarks(connection, self._register.root, prepared.watermarks)
         uncounted: dict[str, int] = {}
@@ -340,9 +336,7 @@ class Journal:
             uncounted = self._quarantine.put(connection, prepared.refused, stamp.wall_us)
         return Committed(prepared, changes, seen_row, uncounted, noted)
 
-    def _part(
-        self, connection: sqlite3.Connection, part: Part, stamp: Stamp
-    ) -> Change:
+    def _part(self, connection: sqlite3.Connection, part: Part, stamp: Stamp) -> Change:
         bound, run = part.bound, stamp.run
         birth = self._register.birth(connection, bound) if bound.must_register else None
         stream = bound.stream or (birth and birth.stream) or self._register.new_stream()

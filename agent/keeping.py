@@ -180,9 +180,7 @@ class Keeping:
                 " AND e.used_at < ? AND e.last_seq <= coalesce(s.acked_seq, -1)",
                 (before_us, before_us),
             ).fetchall()
-            connection.executemany(
-                "DELETE FROM epoch_key WHERE resource = ? AND epoch = ?", gone
-            )
+            connection.executemany("DELETE FROM epoch_key WHERE resource = ? AND epoch = ?", gone)
             return gone
 
         def then(gone: list[tuple[bytes, int]]) -> None:

@@ -87,9 +87,7 @@ class Lane:
 
     async def load(self) -> None:
         """Take back from the file what memory must know; then a new run begins."""
-        changed = await load_bounds(
-            self.database, self.bounds, self.register, boot=self.runs.boot
-        )
+        changed = await load_bounds(self.database, self.bounds, self.register, boot=self.runs.boot)
         for bound in self.bounds.values():
             if bound.is_sealed:
                 await self.epochs.load(bound)

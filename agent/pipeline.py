@@ -77,9 +77,7 @@ class Pipeline:
 
     def counters(self) -> dict[str, Counters]:
         """Totals by local name of every resource that may leave; the vault's are with the vault."""
-        return {
-            local: bound.counters for local, bound in self._bounds.items() if bound.leaves
-        }
+        return {local: bound.counters for local, bound in self._bounds.items() if bound.leaves}
 
     def _touches_vault(self, reading: Reading) -> bool:
         return any(rows.resource in self._in_vault for rows in reading.rows)

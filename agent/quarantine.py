@@ -45,9 +45,7 @@ class QuarantineRow:
     plain: bytes | None  # None where only count and hash were kept
 
 
-def refused_records(
-    driver: str, resource: str, reason: str, records: Sequence[Record]
-) -> Refused:
+def refused_records(driver: str, resource: str, reason: str, records: Sequence[Record]) -> Refused:
     """Records that did not fit their pack, for the quarantine."""
     plain = msgspec.msgpack.encode([resource, list(records)], enc_hook=repr)
     return Refused(driver, reason, len(records), plain[:RAW_BYTES_MAX], resource)

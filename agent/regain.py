@@ -125,9 +125,7 @@ def note_befores(
 
     Inside a commit, before its rows. noted: what this process has written.
     """
-    fresh = {
-        (run, bytes(part.bound.id), key) for part in parts for key in part.regained
-    } - noted
+    fresh = {(run, bytes(part.bound.id), key) for part in parts for key in part.regained} - noted
     if fresh and not noted:
         # Nothing waits: no row of an earlier run can come back.
         connection.execute(

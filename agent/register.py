@@ -141,9 +141,7 @@ class Register:
         entry = self._entry(bound, version=1, previous=None, nonce=bytes(NONCE_BYTES))
         fixed = msgspec.structs.replace(
             entry,
-            registered_at=ClockReading(
-                wall_us=0, offset_us=0, error_us=0, source=ClockSource.NONE
-            ),
+            registered_at=ClockReading(wall_us=0, offset_us=0, error_us=0, source=ClockSource.NONE),
         )
         return hashlib.blake2b(msgspec.msgpack.encode(fixed), digest_size=32).digest()
 

@@ -80,9 +80,7 @@ def surely_fits(marks: Mapping[tuple[str, str], bytes]) -> bool:
     size = _FRAME_BYTES
     for (driver, source), value in marks.items():
         # Names are text: at most four bytes a character.
-        size += (
-            len(driver.encode()) + len(source.encode()) + len(value) + _ENTRY_BYTES
-        )
+        size += len(driver.encode()) + len(source.encode()) + len(value) + _ENTRY_BYTES
     return size <= PACKED_BYTES_MAX
 
 

@@ -240,8 +240,7 @@ class _Reader:
         for order in ("<", ">"):
             self._order = order
             chained = [
-                b.salts == a.salts and self._follows(b, a.stored)
-                for a, b in pairwise(frames)
+                b.salts == a.salts and self._follows(b, a.stored) for a, b in pairwise(frames)
             ]
             last = max((n + 1 for n, ok in enumerate(chained) if ok), default=0)
             if last or (len(frames) == 1 and frames[0].commit):
@@ -311,9 +310,7 @@ def _mend(data: bytes, before: Sums, stored: Sums, order: str) -> bytes | None:
     return _turned(data, *found[0], order) if len(found) == 1 else None
 
 
-def _explanations(
-    data: bytes, before: Sums, stored: Sums, order: str
-) -> Iterator[tuple[int, int]]:
+def _explanations(data: bytes, before: Sums, stored: Sums, order: str) -> Iterator[tuple[int, int]]:
     """(word, change) of every single bit that would make the checksum right.
 
     The checksum is linear: a change of d in a word changes the sums by d times what a change of 1

@@ -109,9 +109,7 @@ class Accept:
         agent, items = work[0]
         if len(items) > 1:
             half = len(items) // 2
-            return [
-                self._try([(agent, items[:half])])[0] + self._try([(agent, items[half:])])[0]
-            ]
+            return [self._try([(agent, items[:half])])[0] + self._try([(agent, items[half:])])[0]]
         return [[Later(1)]]
 
     def _write(self, work: Sequence[Work]) -> list[list[Outcome]]:
@@ -184,9 +182,7 @@ class Accept:
             agents.set_state(
                 self._tx, agent.id, AgentState.SUSPENDED, audit.HUB, self._now_us, reason=reason
             )
-            self._decisions.append(
-                self._decide("agent.suspend", agent.id, reason, self._now_us)
-            )
+            self._decisions.append(self._decide("agent.suspend", agent.id, reason, self._now_us))
 
     # --- what carries a leaf ---------------------------------------------------------------------
 
@@ -206,9 +202,7 @@ class Accept:
         self._write_decisions(head, data)
         self._renew(judged)
         changes = self._write_segments(judged, head)
-        self._done.appended.append(
-            self._ledger.append(self._tx, data, head=head, changes=changes)
-        )
+        self._done.appended.append(self._ledger.append(self._tx, data, head=head, changes=changes))
 
     def _write_objects(self, judged: list[Judged]) -> None:
         made: list[ObjectRow] = []

@@ -184,5 +184,3 @@ def _shown(page: Shown | None, place: dict[int, int]) -> messages.Evidence:
         head=page.head,
         more=page.more,
     )
-
-

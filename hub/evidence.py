@@ -80,8 +80,9 @@ class Pages:
         """Make a page for each item that needs one, in order."""
         for number, one in enumerate(results):
             match one:
-                case outcomes.Fork(evidence=Evidence() as evidence) | outcomes.Page(
-                    evidence=evidence
+                case (
+                    outcomes.Fork(evidence=Evidence() as evidence)
+                    | outcomes.Page(evidence=evidence)
                 ):
                     self.pages[number] = self._stream_page(evidence)
                 case outcomes.Overlap():

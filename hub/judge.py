@@ -253,9 +253,7 @@ class Judge:
         judged.streams.append(NewStream(resource, stream, bounded, is_clone))
         return stream
 
-    def _overlap(
-        self, judged: Judged, resource: Resource, header: Header
-    ) -> Outcome | None:
+    def _overlap(self, judged: Judged, resource: Resource, header: Header) -> Outcome | None:
         """Whether a row of the segment is in an accepted one; the usual case costs no query."""
         maybe = [row for row in header.rows if row[1] <= self._tail(resource, row[0])]
         if maybe:
@@ -303,16 +301,12 @@ class Judge:
         """The evidence, if its leaves can be proven; what an older generation has is renewed."""
         if self._generation == FIRST_GENERATION:
             return evidence
-        rows = segments.page_of_stream(
-            self._tx, evidence.stream, evidence.after, EVIDENCE_PAGE_MAX
-        )
+        rows = segments.page_of_stream(self._tx, evidence.stream, evidence.after, EVIDENCE_PAGE_MAX)
         return evidence if self._renew(judged, rows) else None
 
     def _renew(self, judged: Judged, rows: Iterable[SegmentRow]) -> bool:
         """Record rows of older generations in this batch's leaf, where it has room for them."""
-        old = [
-            (State(row.state), row.id) for row in rows if row.generation != self._generation
-        ]
+        old = [(State(row.state), row.id) for row in rows if row.generation != self._generation]
         room = SYNC_ITEMS_MAX - judged.size - len(judged.renewed)
         if len(old) > room:
             return False
@@ -357,9 +351,7 @@ def _resource_rows(
     tx: Tx, made: list[CheckedObject], pages: list[messages.EvidenceItem]
 ) -> dict[bytes, ResourceRow]:
     ids: set[bytes] = {
-        one.payload.resource
-        for one in made
-        if isinstance(one.payload, Registration | Wrap | Gap)
+        one.payload.resource for one in made if isinstance(one.payload, Registration | Wrap | Gap)
     }
     ids |= {one.resource for one in pages}
     return entries.resources_of(tx, ids) if ids else {}

@@ -70,6 +70,4 @@ class Page(msgspec.Struct, frozen=True):
     evidence: Evidence
 
 
-Outcome = (
-    Accepted | Duplicate | Missing | UnknownResource | Refused | Later | Fork | Overlap | Page
-)
+Outcome = Accepted | Duplicate | Missing | UnknownResource | Refused | Later | Fork | Overlap | Page

@@ -72,9 +72,7 @@ def set_state(
     if old is None:
         raise RefusedError(Code.UNKNOWN_AGENT, field="agent", value=agent_id.hex())
     check_move(old.state, new)
-    tx.execute(
-        update(agent).where(agent.c.id == agent_id), {"state": new.value, "reason": reason}
-    )
+    tx.execute(update(agent).where(agent.c.id == agent_id), {"state": new.value, "reason": reason})
     audit.record(
         tx,
         by,
@@ -87,9 +85,7 @@ def set_state(
     return msgspec.structs.replace(old, state=new, reason=reason)
 
 
-def seen(
-    tx: Tx, agent_id: bytes, now_us: int, inbox: tuple[int, int], software: str
-) -> None:
+def seen(tx: Tx, agent_id: bytes, now_us: int, inbox: tuple[int, int], software: str) -> None:
     """Note a batch: when, the inbox number it acknowledges, the software that sent it."""
     generation, number = inbox
     tx.execute(

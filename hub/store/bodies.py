@@ -64,9 +64,7 @@ class Bodies:
             self._write(name, bodies, size)
         except OSError as error:
             self._path(name).with_suffix(_TEMPORARY).unlink(missing_ok=True)
-            raise UnavailableError(
-                Code.DISK_FULL, field="packs", value=error.strerror
-            ) from error
+            raise UnavailableError(Code.DISK_FULL, field="packs", value=error.strerror) from error
         return Written(name, size, offsets)
 
     def read(self, name: str, offset: int, length: int) -> bytes:

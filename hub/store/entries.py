@@ -131,9 +131,7 @@ def add_entry(tx: Tx, row: EntryRow) -> None:
 
 def page(tx: Tx, which: Filter, *, after: int = 0, limit: int = 100) -> list[ResourceRow]:
     """Resources that the filter lets through, in order of entry from above n = `after`."""
-    query = (
-        select(resource).where(resource.c.n > after, *_where(which)).order_by(resource.c.n)
-    )
+    query = select(resource).where(resource.c.n > after, *_where(which)).order_by(resource.c.n)
     return rows.many(ResourceRow, list(tx.execute(query.limit(limit))))
 
 

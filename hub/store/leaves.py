@@ -18,13 +18,9 @@ _HEAD = Prepared(select(ledger).where(ledger.c.generation == bindparam("generati
 _MOVE = Prepared(
     update(ledger)
     .where(
-        and_(
-            ledger.c.generation == bindparam("b_generation"), ledger.c.size == bindparam("b_size")
-        )
+        and_(ledger.c.generation == bindparam("b_generation"), ledger.c.size == bindparam("b_size"))
     )
-    .values(
-        size=bindparam("size"), frontier=bindparam("frontier"), changes=bindparam("changes")
-    )
+    .values(size=bindparam("size"), frontier=bindparam("frontier"), changes=bindparam("changes"))
 )
 _ADD_LEAF = Prepared(insert(leaf))
 _ADD_NODE = Prepared(insert(node))

@@ -19,9 +19,7 @@ class PackRow(msgspec.Struct, frozen=True, kw_only=True):
 _BY_NAME = Prepared(select(pack.c.n).where(pack.c.name == bindparam("name")))
 _ADD = Prepared(
     insert(pack)
-    .values(
-        name=bindparam("name"), size=bindparam("size"), created_us=bindparam("created_us")
-    )
+    .values(name=bindparam("name"), size=bindparam("size"), created_us=bindparam("created_us"))
     .returning(pack.c.n)
 )
 
@@ -52,14 +50,10 @@ def sizes(tx: Tx) -> dict[str, int]:
 
 def is_used(tx: Tx, name: str) -> bool:
     """Whether a segment refers to the pack."""
-    query = select(pack.c.n).where(
-        pack.c.name == name, exists().where(segment.c.pack == pack.c.n)
-    )
+    query = select(pack.c.n).where(pack.c.name == name, exists().where(segment.c.pack == pack.c.n))
     return tx.execute(query).first() is not None
 
 
 def forget(tx: Tx, name: str) -> None:
     """Take out the row of a pack that no segment refers to."""
-    tx.execute(
-        delete(pack).where(pack.c.name == name, ~exists().where(segment.c.pack == pack.c.n))
-    )
+    tx.execute(delete(pack).where(pack.c.name == name, ~exists().where(segment.c.pack == pack.c.n)))

@@ -37,9 +37,7 @@ class Prepared:
     serves every length.
     """
 
-    def __init__(
-        self, statement: Select[Any] | UpdateBase, *, lists: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, statement: Select[Any] | UpdateBase, *, lists: Sequence[str] = ()) -> None:
         self._statement = statement
         self._lists = tuple(lists)
         self._compiled: dict[tuple[object, ...], _Form] = {}

@@ -32,9 +32,7 @@ def add(tx: Tx, *, secret: bytes, name: str, by: Actor, now_us: int) -> int:
         insert(read_token).returning(read_token.c.id),
         {"hash": digest(secret), "name": name, "created_us": now_us},
     ).scalar_one()
-    audit.record(
-        tx, by, now_us, "read-token.add", str(made), before=None, after={"name": name}
-    )
+    audit.record(tx, by, now_us, "read-token.add", str(made), before=None, after={"name": name})
     return int(made)
 
 

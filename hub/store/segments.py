@@ -107,9 +107,7 @@ def complete(tx: Tx, one: Completed) -> None:
     """A header-only segment gets its body, a leaf of its own and a new place in the order."""
     fields = msgspec.structs.asdict(one)
     del fields["id"]
-    tx.execute(
-        update(segment).where(segment.c.id == one.id), fields | {"state": int(State.BODY)}
-    )
+    tx.execute(update(segment).where(segment.c.id == one.id), fields | {"state": int(State.BODY)})
 
 
 def renew(tx: Tx, segment_id: bytes, generation: int, index: int) -> None:

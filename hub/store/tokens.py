@@ -61,7 +61,5 @@ def set_answer(tx: Tx, token_id: bytes, answer: bytes) -> None:
 def void_all(tx: Tx, by: Actor, now_us: int) -> int:
     """End every unused token: after a restore, older tokens may have been used in the lost time."""
     done = tx.execute(update(token).where(token.c.state == "new"), {"state": "void"})
-    audit.record(
-        tx, by, now_us, "token.void-all", "", before=None, after={"count": done.rowcount}
-    )
+    audit.record(tx, by, now_us, "token.void-all", "", before=None, after={"count": done.rowcount})
     return int(done.rowcount)

@@ -281,9 +281,7 @@ async def test_owner_unpinned_sends_nothing(tmp_path):
 
 async def test_configuration_opens_grade(tmp_path):
     for wanted in (Grade.PUBLICABLE, Grade.GENERALLY_OPEN, Grade.FULLY_OPEN):
-        site = Site(
-            tmp_path, settings=CoreSettings(resources=(replace(GATE, grade=wanted),))
-        )
+        site = Site(tmp_path, settings=CoreSettings(resources=(replace(GATE, grade=wanted),)))
         with pytest.raises(ConfigError):
             async with site.running():
                 pass

@@ -82,9 +82,7 @@ async def test_acknowledged_after_the_commit_and_in_order(tmp_path):
         gate = Gate(site)
         acked: list[int] = []
         futures = [
-            site.core.pipeline.submit(
-                reading(n, ack=lambda n=n: acked.append(n)), driver="mqtt"
-            )
+            site.core.pipeline.submit(reading(n, ack=lambda n=n: acked.append(n)), driver="mqtt")
             for n in range(3)
         ]
         await gate.waiting.wait()

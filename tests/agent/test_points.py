@@ -65,7 +65,10 @@ async def test_an_ordinary_day_passes_the_ordinary_points(tmp_path):
             await site.give(2)
     finally:
         _ARMED = False
-    around = {f"{name}.{side}" for name in ("open", "run", "commit", "epoch", "seal", "receipt",
-                                           "evict", "forget") for side in ("before", "after")}
+    around = {
+        f"{name}.{side}"
+        for name in ("open", "run", "commit", "epoch", "seal", "receipt", "evict", "forget")
+        for side in ("before", "after")
+    }
     assert around | {"spool.opened", "journal.acknowledged", "checkpoint.after"} <= _HITS
     assert _HITS <= all_points()

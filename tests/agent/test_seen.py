@@ -113,6 +113,8 @@ async def test_no_walk_through_the_spool(tmp_path):
     assert len(asked) == 3
     for sql in asked:
         plan = " ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + sql))
-        assert any(f"USING INDEX {name}" in plan or f"USING COVERING INDEX {name}" in plan
-                   for name in ("body_due", "body_grace", "outbox_due")), plan
+        assert any(
+            f"USING INDEX {name}" in plan or f"USING COVERING INDEX {name}" in plan
+            for name in ("body_due", "body_grace", "outbox_due")
+        ), plan
     connection.close()

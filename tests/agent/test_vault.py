@@ -52,9 +52,7 @@ async def test_one_message_over_both_files_is_acknowledged_after_both(tmp_path):
                 Rows(resource="secret", records=[record(2)]),
             ]
             await site.core.pipeline.submit(
-                Reading(
-                    rows=rows, identity=b"m", promise=Promise.A, ack=lambda: acked.append(1)
-                ),
+                Reading(rows=rows, identity=b"m", promise=Promise.A, ack=lambda: acked.append(1)),
                 driver="mqtt",
             )
         await site.drain()

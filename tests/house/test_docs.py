@@ -8,7 +8,8 @@ import pytest
 from tests.shared import ROOT
 
 DOCUMENTS = sorted(
-    p for p in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("devices/*/README.md")]
+    p
+    for p in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("devices/*/README.md")]
 )
 _LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 _PATH = re.compile(r"`((?:agent|hub|protocol|devices|packaging|tests|docs)/[\w./-]*\w/?)`")
@@ -59,7 +60,9 @@ def test_decisions_say_context_options_decision_consequences() -> None:
 
 def test_nothing_is_left_for_later() -> None:
     # The words are put together so that this file does not find itself.
-    words = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")) + r")\b")
+    words = re.compile(
+        r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")) + r")\b"
+    )
     found = []
     for name in tracked():
         if name.endswith((".py", ".md", ".toml", ".sh", ".c", ".service")):
@@ -81,7 +84,8 @@ def test_no_machine_path_and_no_registry_is_committed() -> None:
     found = [
         name
         for name in tracked()
-        if not name.endswith((".png", ".bin")) and paths.search((ROOT / name).read_text("utf-8", "replace"))
+        if not name.endswith((".png", ".bin"))
+        and paths.search((ROOT / name).read_text("utf-8", "replace"))
     ]
     assert not found
 

@@ -201,9 +201,7 @@ class Agent:
         await hub.store.write("enrol", agents.add, self.row(), BY)
 
     def nonce(self) -> RequestNonce:
-        return RequestNonce(
-            key=self.signing.key_id, nonce=next(self.nonces).to_bytes(16, "big")
-        )
+        return RequestNonce(key=self.signing.key_id, nonce=next(self.nonces).to_bytes(16, "big"))
 
     def body(self, *items: Item) -> bytes:
         return self.sync.request(items, inbox=(0, 0), software="kit")

@@ -390,9 +390,7 @@ async def test_sweeper_checks_again_under_the_lock(tmp_path: Path) -> None:
         sweeper = Sweeper(hub.store, hub.bodies)
 
         async def remove(name: str, limit_s: float) -> int:
-            return await hub.store.write(
-                "sweep", sweeper._remove, f"{name}.pack", limit_s
-            )
+            return await hub.store.write("sweep", sweeper._remove, f"{name}.pack", limit_s)
 
         assert await remove(used, 1e12) == 0, "referred to"
         assert await remove(orphan, 1.0) == 0, "young"

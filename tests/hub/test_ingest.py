@@ -186,9 +186,7 @@ async def test_agent_named_in_header_is_the_sender(hub, agent) -> None:
 
 async def test_entry_grade_mismatch(hub, agent) -> None:
     bays = agent.resource()
-    outcome = await agent.send(
-        hub, bays.registration, item(bays.sealed(grade=Grade.FULLY_OPEN))
-    )
+    outcome = await agent.send(hub, bays.registration, item(bays.sealed(grade=Grade.FULLY_OPEN)))
     assert outcome.items[1].verdict.code == Code.ENTRY_MISMATCH.key
 
 
@@ -306,9 +304,7 @@ async def test_one_restored_image_is_no_clone(hub, agent) -> None:
 
 
 async def test_waiting_agent_keeps_everything(hub, agent) -> None:
-    await hub.store.write(
-        "wait", agents.set_state, agent.id, AgentState.WAITING, BY, T0, reason=""
-    )
+    await hub.store.write("wait", agents.set_state, agent.id, AgentState.WAITING, BY, T0, reason="")
     bays = agent.resource()
     outcome = await agent.send(hub, bays.registration, item(bays.seal()))
     assert [type(one.verdict) for one in outcome.items] == [messages.Later] * 2
@@ -356,7 +352,9 @@ async def test_header_only_completed_later_by_its_body(hub, agent) -> None:
     again = await hub.reading.segments_of(bays.id, after=cursor)
     assert [(row.id, row.state) for row in again] == [(one.id, State.BODY)], "readers see it again"
     outcome = await agent.send(hub, head(one))
-    assert outcome.items[0].state is State.BODY, "a header asked about again is proven with its body"
+    assert outcome.items[0].state is State.BODY, (
+        "a header asked about again is proven with its body"
+    )
 
 
 async def test_wraps_and_notes_are_kept_for_their_readers(hub, agent) -> None:
@@ -373,8 +371,14 @@ async def test_wraps_and_notes_are_kept_for_their_readers(hub, agent) -> None:
     )
     gap = make_gap(
         Gap(
-            resource=bays.id, stream=bays.stream, unit="row", first=0, last=3, count=4,
-            reason="disk-full", nonce=bytes(16),
+            resource=bays.id,
+            stream=bays.stream,
+            unit="row",
+            first=0,
+            last=3,
+            count=4,
+            reason="disk-full",
+            nonce=bytes(16),
         ),  # fmt: skip
         agent.signing,
     )
@@ -390,9 +394,7 @@ async def test_wraps_and_notes_are_kept_for_their_readers(hub, agent) -> None:
 async def test_objects_that_do_not_ride_in_batches_are_refused(hub, agent) -> None:
     from protocol.principal import make_principal
 
-    other = make_principal(
-        agent.signing, agent.sealing.public, kind="agent", nonce=bytes(16)
-    )
+    other = make_principal(agent.signing, agent.sealing.public, kind="agent", nonce=bytes(16))
     outcome = await agent.send(hub, ObjectItem(other.raw))
     assert verdicts(outcome) == ["Refused"]
 

@@ -59,9 +59,7 @@ async def test_every_prefix_is_proven_and_consistent(store: Store) -> None:
                 for old in SIZES:
                     if old <= size:
                         path = one.consistency(tx, 1, old, size)
-                        merkle.verify_consistency(
-                            old, size, path, merkle.root_of(data[:old]), root
-                        )
+                        merkle.verify_consistency(old, size, path, merkle.root_of(data[:old]), root)
 
     await store.read(look)
 

@@ -207,8 +207,12 @@ class HubMachine(RuleBasedStateMachine):
         """The operator opens a new generation: what agents ask about is proven in it."""
         self.run(
             begin_generation(
-                self.hub.store, self.hub.bodies, self.hub.ledger, self.hub.last.read(),
-                by=BY, now_us=self.hub.now,
+                self.hub.store,
+                self.hub.bodies,
+                self.hub.ledger,
+                self.hub.last.read(),
+                by=BY,
+                now_us=self.hub.now,
             )  # fmt: skip
         )
         self.generation += 1

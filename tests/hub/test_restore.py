@@ -75,11 +75,15 @@ async def test_hub_restored_from_backup(tmp_path: Path) -> None:
         assert outcome.new_generation
         assert (outcome.hub.generation, outcome.backed_up_to) == (2, 0)
         assert verdicts(outcome) == ["Accepted"] * 3, "recorded anew, in the new generation"
-        outcome = await agent.send(
-            hub, *items(old), *items(new), gates.registration
-        )
+        outcome = await agent.send(hub, *items(old), *items(new), gates.registration)
         assert all(one.accepted for one in outcome.items)
-        assert verdicts(outcome)[:5] == ["Accepted", "Duplicate", "Duplicate", "Accepted", "Accepted"]
+        assert verdicts(outcome)[:5] == [
+            "Accepted",
+            "Duplicate",
+            "Duplicate",
+            "Accepted",
+            "Accepted",
+        ]
         assert len(await hub.reading.segments_of(bays.id)) == 5
         assert await hub.reading.segment(old[0].id) == old[0].raw
         frozen = await hub.store.read(leaves.head, 1)
@@ -316,7 +320,9 @@ async def test_restore_refuses_a_folder_without_manifest(tmp_path: Path) -> None
         stage(tmp_path, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["restore.staged", "restore.packs", "restore.before", "restore.moved"])
+@pytest.mark.parametrize(
+    "name", ["restore.staged", "restore.packs", "restore.before", "restore.moved"]
+)
 async def test_restore_cut_off_is_run_again(tmp_path: Path, name: str) -> None:
     data, saved = tmp_path / "data", tmp_path / "saved"
     data.mkdir()

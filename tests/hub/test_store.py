@@ -188,9 +188,7 @@ async def test_every_change_of_an_agent_is_in_the_trail(store: Store) -> None:
     with pytest.raises(RefusedError):
         await store.write("again", agents.add, agent.row(), BY)
     with pytest.raises(RefusedError):
-        await store.write(
-            "no", agents.set_state, b"x" * 16, AgentState.ACTIVE, by, T0, reason=""
-        )
+        await store.write("no", agents.set_state, b"x" * 16, AgentState.ACTIVE, by, T0, reason="")
 
 
 def test_agent_states_move_as_the_table_says() -> None:
@@ -321,6 +319,7 @@ def test_audit_texts_of_any_kind_stay_verifiable(texts: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "hub.db")
         try:
+
             def write(tx) -> None:
                 migrate.upgrade(tx)
                 for text in texts:

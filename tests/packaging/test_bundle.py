@@ -38,7 +38,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (BARE / "usr/bin/python3").exists():
         shutil.rmtree(BARE, ignore_errors=True)
         command = ["debootstrap", "--variant=minbase", "--include=python3,python3-venv", "bookworm"]
-        subprocess.run([*command, str(BARE), mirror()], check=True, timeout=600, capture_output=True)
+        subprocess.run(
+            [*command, str(BARE), mirror()], check=True, timeout=600, capture_output=True
+        )
     root = tmp_path_factory.mktemp("root")
     subprocess.run(["cp", "-a", f"{BARE}/.", str(root)], check=True, timeout=120)
     return root
@@ -83,7 +85,10 @@ def test_a_machines_life(bare: Path, bundle: Path) -> None:
     version = done(bare, "/opt/shanmen/bin/shanmen-agent --version")
     assert (ROOT / "pyproject.toml").read_text().split('version = "')[1].split('"')[0] in version
 
-    done(bare, "echo spool > /var/lib/shanmen-agent/spool.db; echo '# mine' >> /etc/shanmen/agent.toml")
+    done(
+        bare,
+        "echo spool > /var/lib/shanmen-agent/spool.db; echo '# mine' >> /etc/shanmen/agent.toml",
+    )
     before = done(bare, "readlink /opt/shanmen/current")
     done(bare, f"{installer} agent")
     assert done(bare, "readlink /opt/shanmen/current") != before
@@ -105,7 +110,10 @@ def test_what_is_not_supported_is_refused_by_name(bare: Path, bundle: Path) -> N
     with tarfile.open(bundle) as archive:
         archive.extractall(bare / "root", filter="data")
     folder = next(p.name for p in (bare / "root").iterdir() if p.name.startswith("shanmen-"))
-    done(bare, "mkdir -p /tmp/fake; printf '#!/bin/sh\\necho armv7l\\n' > /tmp/fake/uname; chmod +x /tmp/fake/uname")
+    done(
+        bare,
+        "mkdir -p /tmp/fake; printf '#!/bin/sh\\necho armv7l\\n' > /tmp/fake/uname; chmod +x /tmp/fake/uname",
+    )
     refused = inside(bare, f"PATH=/tmp/fake:$PATH /root/{folder}/install.sh agent")
     assert refused.returncode == 3
     assert "armv7l" in refused.stderr
