@@ -114,7 +114,7 @@ class Sealer:
         """Whether what was committed closes a segment before the next look.
 
         The journal asks after each commit: most commits of a busy site change nothing here, and
-        waking for each was 7 % of the agent.
+        waking for each would do nothing.
         """
         if self._look_us is None:
             return True
