@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from agent.covered import Covered
 from agent.database import Database
 from agent.forks import Forks
 from agent.ports import Identity, Randomness
@@ -19,7 +20,6 @@ from agent.schema import BodyState, OutboxState, StreamState
 from agent.segments import head_bytes
 from agent.spool import Received, Ref, Spool
 from protocol.errors import Code
-from protocol.evidence import Shown
 from protocol.ids import ResourceId, StreamId
 from protocol.messages import EvidenceItem, Fork, Missing, Overlap, Refused, UnknownResource
 from protocol.notes import Gap, make_gap
@@ -71,7 +71,7 @@ class Answers:
         self._bounds = bounds
         self._random = random
         self.streams: dict[bytes, ResourceId] = {}  # ended ones too, read at the start
-        self._pages: dict[bytes, list[Shown]] = {}  # evidence so far, by stream
+        self._covered: dict[ResourceId, Covered] = {}  # evidence so far
         self._unproven: dict[ResourceId, int] = {}  # forks without evidence in a row
         self._denied: set[bytes] = set()  # streams that wait: their registration was refused
         self._told: set[int] = set()  # rows of objects whose refusal was told
@@ -119,7 +119,7 @@ class Answers:
         bound = self._bound_of(ref.stream)
         if ref.kind == "header" and bound is not None:
             # Not even the header is taken: the chain of this stream is over.
-            await self._forks.succeed(bound, covered=(), reason=f"refused {verdict.code}")
+            await self._forks.succeed(bound, reason=f"refused {verdict.code}")
 
     async def _refuse(self, ref: Ref, reason: str, *, is_damaged: bool) -> None:
         """Body to `bad`, header-only item into its place; a damaged body is declared as lost."""
@@ -153,7 +153,7 @@ class Answers:
         if is_damaged:
             self.alarm("body-damaged", {"seq": ref.seq})
         if not has_head and bound is not None:
-            await self._forks.succeed(bound, covered=(), reason="chain damaged")
+            await self._forks.succeed(bound, reason="chain damaged")
 
     def _note(self, connection: sqlite3.Connection, bound: Bound, ref: Ref, reason: str) -> None:
         note = Gap(
@@ -175,31 +175,38 @@ class Answers:
         bound = self._bound_of(ref.stream)
         if bound is None or bound.stream is None or not isinstance(verdict, Fork | Overlap):
             return
-        if ref.kind == "evidence" and not result.evidence and ref.stream not in self._pages:
+        if ref.kind == "evidence":
+            covered = self._covered.setdefault(bound.id, Covered(ref.stream))
+        else:
+            covered = self._covered[bound.id] = Covered(ref.stream)
+        covered.add(result.evidence, self.identity)
+        question = _next_page(bound.id, ref, result, covered)
+        if question is not None:
+            bound.stream.state = StreamState.WAITING
+            self._spool.hold(covered.origin, HOLD_S)
+            self.streams[question.stream] = bound.id
+            self._spool.ask(question)
+            return
+        del self._covered[bound.id]
+        if ref.kind == "evidence" and not covered.headers:
             self._release(bound)  # the hub has nothing that this file does not know
             return
-        pages = self._pages.setdefault(ref.stream, [])
-        pages += result.evidence
-        if result.more and result.evidence:
-            bound.stream.state = StreamState.WAITING
-            last = result.evidence[-1].header
-            self._spool.hold(ref.stream, HOLD_S)
-            stream = StreamId(ref.stream)
-            self._spool.ask(EvidenceItem(resource=bound.id, stream=stream, after=last.seq))
-            return
-        covered = self._pages.pop(ref.stream)
-        reason = "fork" if isinstance(verdict, Fork) else "overlap"
-        if covered:
+        if covered.headers:
             self._unproven.pop(bound.id, None)
-        else:
-            tries = self._unproven[bound.id] = self._unproven.get(bound.id, 0) + 1
-            self.alarm("fork-unproven", {"resource": bound.local, "tries": tries})
-            if tries > 1:
-                # A second new stream would not help: nothing is dropped, the technician is called.
-                self._spool.hold(ref.stream, HOLD_UNPROVEN_S)
-                return
-        await self._forks.succeed(bound, covered=covered, reason=reason, stream=ref.stream)
-        self.alarm("fork", {"resource": bound.local, "headers": len(covered)})
+        elif self._is_hopeless(bound, ref):
+            return
+        reason = "overlap" if isinstance(verdict, Overlap) else "fork"
+        await self._forks.succeed(bound, covered=covered, reason=reason, stream=covered.origin)
+        self.alarm("fork", {"resource": bound.local, "headers": covered.headers})
+
+    def _is_hopeless(self, bound: Bound, ref: Ref) -> bool:
+        """Whether a stream waits instead of a second new one after a fork without evidence."""
+        tries = self._unproven[bound.id] = self._unproven.get(bound.id, 0) + 1
+        self.alarm("fork-unproven", {"resource": bound.local, "tries": tries})
+        if tries > 1:
+            # Another stream would not help: nothing is dropped, the technician is called.
+            self._spool.hold(ref.stream, HOLD_UNPROVEN_S)
+        return tries > 1
 
     def _release(self, bound: Bound) -> None:
         if bound.stream is not None:
@@ -212,6 +219,7 @@ class Answers:
         bound = self._bound_of(ref.stream)
         if ref.kind == "evidence":
             if bound is not None:
+                self._covered.pop(bound.id, None)
                 self._release(bound)
             return
         if isinstance(result.verdict, UnknownResource):
@@ -230,7 +238,7 @@ class Answers:
 
         is_whole, _ = await self._database.write("resend", work, then=then)
         if not is_whole and bound is not None:
-            await self._forks.succeed(bound, covered=(), reason="hub lost the chain")
+            await self._forks.succeed(bound, reason="hub lost the chain")
 
     async def _unregistered(self, ref: Ref, bound: Bound | None) -> None:
         """The hub does not know the resource: its registration again; seldom if it was refused."""
@@ -265,3 +273,16 @@ class Answers:
 
 def _set_outbox(connection: sqlite3.Connection, row: int) -> None:
     connection.execute("UPDATE outbox SET state = ? WHERE id = ?", (int(OutboxState.REFUSED), row))
+
+
+def _next_page(
+    resource: ResourceId, ref: Ref, result: ItemResult, covered: Covered
+) -> EvidenceItem | None:
+    """What is to be asked next: the rest of this stream, then the stream that followed it."""
+    if result.more and result.evidence:
+        last = result.evidence[-1].header
+        return EvidenceItem(resource=resource, stream=last.stream, after=last.seq)
+    then = result.then
+    if then is None or then == ref.stream or covered.knows(then):
+        return None  # a hub that leads in a circle is not followed
+    return EvidenceItem(resource=resource, stream=then, after=None)

@@ -3,8 +3,8 @@
 import sqlite3
 from dataclasses import dataclass, field
 
+from agent.covered import Key
 from agent.groups import Part, Prepared
-from agent.regain import Key
 from agent.register import Birth
 from agent.resources import JournalRow, Stream
 from agent.runs import Run

@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from agent.covered import Covered, Key
 from agent.groups import open_body
 from agent.lane import Lane
 from agent.ports import Identity, Randomness
-from agent.regain import Key, changed, forget_befores, put_watermarks, regain
+from agent.regain import changed, forget_befores, put_watermarks, regain
 from agent.register import NONCE_BYTES, queue_object
 from agent.resources import Bound, JournalRow, Stream
 from agent.resume import Tail, load_tail, open_resume
@@ -25,9 +26,7 @@ from agent.rows import consecutive, numbers_of, open_row, put_row, uncovered
 from agent.schema import BodyState, StreamState
 from protocol.chain import RowRange
 from protocol.errors import ShanmenError
-from protocol.evidence import Shown
 from protocol.ids import RunId, StreamId
-from protocol.leaf import State
 from protocol.notes import Gap, make_gap
 from protocol.records import Columns, load_columns
 from protocol.segment import Segment, open_segment, parse
@@ -71,13 +70,14 @@ class Forks:
         self,
         bound: Bound,
         *,
-        covered: Sequence[Shown],
         reason: str,
+        covered: Covered | None = None,
         stream: bytes | None = None,
     ) -> None:
         """End the live stream of a resource; what the hub lacks goes on in a new one.
 
-        reason: stands in `continues`, e.g. "fork". stream: the one that cannot go on; where it had
+        reason: stands in `continues`, e.g. "fork". covered: what the hub has, None: nothing
+        proven. stream: the one that cannot go on; where it had
         ended before, its segments without a receipt join the live stream. Drivers whose watermark
         was taken back are named to `on_resumed`: an instance in use trusts what it has yielded.
         """
@@ -86,15 +86,11 @@ class Forks:
             live = bound.stream
             if live is None:
                 return
-            epoch = max((one.header.epoch for one in covered), default=0)
-            end = _End(
-                StreamId(stream or live.id),
-                [row for one in covered if one.state is State.BODY for row in one.header.rows],
-                reason,
-            )
+            shown = covered or Covered()
+            end = _End(StreamId(stream or live.id), shown.durable, reason)
 
             def work(connection: sqlite3.Connection) -> _Result:
-                return self._write(connection, bound, end, covered)
+                return self._write(connection, bound, end, shown)
 
             def then(result: _Result) -> None:
                 bound.stream = result.stream
@@ -102,7 +98,7 @@ class Forks:
                 result.stream.waiting = sum(row.count for row in result.rows)
                 result.stream.oldest_us = result.rows[0].boot_us if result.rows else None
                 result.stream.state = StreamState.LIVE
-                bound.epoch = max(bound.epoch, epoch)
+                bound.epoch = max(bound.epoch, shown.epoch)
                 bound.counters.lost += result.lost
                 lane.epochs.close(bound)
                 lane.journal.take_back(bound.id, result.watermarks)
@@ -131,7 +127,7 @@ class Forks:
     # --- on the database's thread ----------------------------------------------------------------
 
     def _write(
-        self, connection: sqlite3.Connection, bound: Bound, end: _End, covered: Sequence[Shown]
+        self, connection: sqlite3.Connection, bound: Bound, end: _End, covered: Covered
     ) -> _Result:
         live = bound.stream
         if live is None:
@@ -154,7 +150,7 @@ class Forks:
             (result.returned, result.lost, end.stream),
         )
         # Epoch numbers of before the restore are taken, under other keys.
-        epoch = max([bound.epoch, *(one.header.epoch for one in covered)])
+        epoch = max(bound.epoch, covered.epoch)
         connection.execute("UPDATE resource SET epoch = ? WHERE id = ?", (epoch, bound.id))
         self._regain(connection, bound, covered, result)
         return result
@@ -292,7 +288,7 @@ class Forks:
         self,
         connection: sqlite3.Connection,
         bound: Bound,
-        covered: Sequence[Shown],
+        covered: Covered,
         result: _Result,
     ) -> None:
         """Sources go back to what the hub has of them; what they gave since the image goes."""
@@ -304,7 +300,6 @@ class Forks:
             covered,
             [(row, result.tails.get(row.id, Tail())) for row in result.rows],
             next_row=result.stream.next_row,
-            identity=self.identity,
         )
         gone = {row.id for row in found.rows}
         connection.executemany("DELETE FROM journal WHERE id = ?", [(row,) for row in gone])

@@ -13,11 +13,12 @@ from typing import Final
 
 from agent.acknowledge import acknowledge
 from agent.commits import Change, Committed, Stamp, count_without_rows
+from agent.covered import Key
 from agent.database import Database
 from agent.groups import Part, Pending, Prepared, place_of, prepare
 from agent.ports import Clock, Randomness
 from agent.quarantine import Quarantine
-from agent.regain import Key, note_befores, put_watermarks
+from agent.regain import note_befores, put_watermarks
 from agent.register import Register
 from agent.resources import Bound, JournalRow
 from agent.rest import lock

@@ -8,22 +8,18 @@ Rows of the image itself stay: only what was numbered again since then gives way
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
+from agent.covered import Covered, Key, Told, keep_newest
 from agent.groups import Part
-from agent.ports import Identity
 from agent.resources import JournalRow
 from agent.rest import RootKey
-from agent.resume import Marks, Tail, open_resume
-from protocol.errors import DecodeError, ShanmenError
-from protocol.evidence import Shown
-from protocol.leaf import State
-
-Key = tuple[str, str]  # driver, source
+from agent.resume import Marks, Tail
+from protocol.errors import DecodeError
 
 #: Keys of `meta`; "0" follows "/".
 _BEFORE: Final = "before/"
@@ -42,11 +38,10 @@ def regain(
     connection: sqlite3.Connection,
     root: RootKey,
     resource: bytes,
-    covered: Sequence[Shown],
+    covered: Covered,
     waiting: Sequence[tuple[JournalRow, Tail]],
     *,
     next_row: int,
-    identity: Identity,
 ) -> Regained:
     """Compare the rows that wait with what was accepted; changes nothing.
 
@@ -57,7 +52,7 @@ def regain(
     if since is None:
         return found  # what was accepted ends within this file: its watermarks are the newest
     first, runs = since
-    told: list[tuple[int, Tail]] = []
+    told: dict[Key, Told] = {}
     kept: set[Key] = set()
     for row, tail in waiting:
         if not tail.is_regained:
@@ -65,26 +60,28 @@ def regain(
         elif row.first_row >= first or row.run in runs:
             found.rows.append(row)
         else:
-            told.append((row.first_row + row.count - 1, tail))
-    told += _told(covered, identity)
-    told.sort(key=lambda one: one[0])
-    for _, tail in told:
-        for key, value in tail.marks.items():
-            # What class A gave since then stays, and so does what its driver knows of it.
-            if tail.is_regained or key not in kept:
-                found.watermarks[key] = value
+            place = (0, row.first_row + row.count - 1)
+            for key, value in tail.marks.items():
+                keep_newest(told, key, (place, value))
+    # What class A gave since then stays, and so does what its driver knows of it.
+    newest = {key: said for key, said in covered.newest.items() if key not in kept}
+    for key, said in (covered.newest_regained | newest).items():
+        keep_newest(told, key, said)
+    found.watermarks |= {key: value for key, (_, value) in told.items()}
     for key, before in _befores(connection, root, resource, found.rows).items():
         found.watermarks.setdefault(key, before)
     return found
 
 
 def _since(
-    covered: Sequence[Shown], rows: Sequence[JournalRow], next_row: int
+    covered: Covered, rows: Sequence[JournalRow], next_row: int
 ) -> tuple[int, set[bytes]] | None:
     """The first row number that was given twice, and the runs of this file that did so."""
+    if covered.headers and not covered.knows(covered.origin):
+        return 0, set()  # the file is older than the stream that the hub has: all of it came again
     first: int | None = None
     runs: set[bytes] = set()
-    for run, low, high in (ranged for one in covered for ranged in one.header.rows):
+    for run, low, high in covered.named:
         if high >= next_row:
             beyond = max(low, next_row)
             first = beyond if first is None else min(first, beyond)
@@ -94,19 +91,6 @@ def _since(
                 first = both if first is None else min(first, both)
                 runs.add(row.run)
     return None if first is None else (first, runs)
-
-
-def _told(covered: Sequence[Shown], identity: Identity) -> Iterable[tuple[int, Tail]]:
-    """Highest row number and watermarks of each header whose rows the hub has."""
-    for one in covered:
-        header = one.header
-        if one.state is not State.BODY or header.resume is None:
-            continue
-        try:
-            tail = open_resume(header.resume, header.stream, header.seq, identity)
-        except ShanmenError:
-            continue
-        yield max(last for _, _, last in header.rows), tail
 
 
 # --- where a source stood before a run first moved it -------------------------------------------

@@ -20,6 +20,7 @@ from hub.store.leaves import HeadRow
 from protocol import messages, receipt
 from protocol.checkpoint import generation_of
 from protocol.errors import DecodeError
+from protocol.ids import StreamId
 from protocol.leaf import State
 from protocol.receipt import LeafProof, Proofs
 from protocol.wraps import Seen
@@ -175,7 +176,7 @@ def _generation(origin: str) -> int | None:
 
 def _shown(page: Shown | None, place: dict[int, int]) -> messages.Evidence:
     if page is None or not page.rows:
-        return messages.Evidence()
+        return messages.Evidence(then=None if page is None else _stream(page.then))
     return messages.Evidence(
         headers=tuple(
             messages.EvidenceHeader(State(row.state), row.head, place[row.leaf])
@@ -183,4 +184,9 @@ def _shown(page: Shown | None, place: dict[int, int]) -> messages.Evidence:
         ),
         head=page.head,
         more=page.more,
+        then=_stream(page.then),
     )
+
+
+def _stream(then: bytes | None) -> StreamId | None:
+    return None if then is None else StreamId(then)

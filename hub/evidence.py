@@ -29,6 +29,7 @@ class Shown(msgspec.Struct, kw_only=True):
     rows: list[SegmentRow]
     head: tuple[int, SegmentId] | None  #: of the stream, where the page is one stream's
     more: bool
+    then: bytes | None = None  #: the resource's next stream, where the page ends this one
     cut: bool = False  #: there was something to show, and no room for any of it
 
 
@@ -97,10 +98,12 @@ class Pages:
         if stream is None or any(row.generation != self._generation for row in rows[:limit]):
             return Shown(rows=[], head=None, more=False)
         fitting = self._fitting(rows[:limit])
+        more = len(rows) > len(fitting)
         return Shown(
             rows=fitting,
             head=(stream.seq, SegmentId(stream.head)),
-            more=len(rows) > len(fitting),
+            more=more,
+            then=None if more else streams.following(self._tx, stream),
             cut=bool(rows) and not fitting,
         )
 

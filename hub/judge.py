@@ -108,7 +108,8 @@ class Judge:
         stream = resource.streams.get(item.stream)
         if stream is None or stream.n == 0:
             return Missing(-1)
-        shown = self._shown(judged, Evidence(stream.n, item.after))
+        after = -1 if item.after is None else item.after
+        shown = self._shown(judged, Evidence(stream.n, after))
         return Fork(None) if shown is None else Page(shown)
 
     # --- objects ---------------------------------------------------------------------------------
@@ -238,7 +239,9 @@ class Judge:
         continues = header.continues
         if resource.may_begin(None if continues is None else continues.stream):
             return None
-        return Fork(None)
+        # The agent's file is older than the resource, or lost: it is shown all that was accepted.
+        first = next(iter(resource.streams.values()))
+        return Later(1) if first.n == 0 else Fork(self._shown(judged, Evidence(first.n, -1)))
 
     def _begin(self, judged: Judged, resource: Resource, header: Header) -> Stream:
         run = newest_run(header.rows)

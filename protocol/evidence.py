@@ -3,6 +3,10 @@
 The hub shows the agent's own signed headers that it accepted. An agent believes each one only with
 its own signature and a proven leaf of its own; rows are covered only by headers whose body is
 durable (state 1). What is shown of a stream must be whole: consecutive, linked, and up to the head.
+
+A gateway whose image is older than a stream begins one that the hub cannot take, because the
+resource has others: it is shown those, from their beginning, and after each stream the one that
+followed it (`then`). What a hub leaves out there it could have left out altogether.
 """
 
 from collections.abc import Mapping
@@ -53,12 +57,15 @@ def check_fork(shown: tuple[Shown, ...], evidence: Evidence, item: Segment | Evi
     Raises VerifyError if headers of another stream stand in it, if one is left out, if the list
     ends before the head that it names, or if the item itself is what was accepted.
     """
+    first = shown[0].header
     if isinstance(item, EvidenceItem):
         place = (item.resource, item.stream)
-        begins = shown[0].header.seq == item.after + 1
+        begins = first.seq == (0 if item.after is None else item.after + 1)
     else:
-        place = (item.header.resource, item.header.stream)
-        begins = shown[0].header.seq <= item.header.seq
+        begins_anew = item.header.seq == 0 and item.header.continues is None
+        stream = first.stream if begins_anew else item.header.stream
+        place = (item.header.resource, stream)
+        begins = first.seq <= item.header.seq
         if any(one.id == item.id for one in shown):
             raise VerifyError(Code.PROOF_INVALID, field="fork", expected="another segment")
     if any((one.header.resource, one.header.stream) != place for one in shown):
@@ -85,7 +92,9 @@ def _reaches_head(last: Shown, evidence: Evidence) -> bool:
     if evidence.head is None:
         return False
     seq, head_id = evidence.head
-    return last.header.seq < seq if evidence.more else (last.header.seq, last.id) == (seq, head_id)
+    if evidence.more:
+        return last.header.seq < seq and evidence.then is None
+    return (last.header.seq, last.id) == (seq, head_id)
 
 
 def _shown(entry: EvidenceHeader, agent: PrincipalId, keys: KeyLookup, named: Proven) -> Shown:

@@ -75,7 +75,7 @@ class EvidenceItem(Struct, frozen=True, array_like=True, tag="evidence"):
 
     resource: WireResource
     stream: WireStream
-    after: WireU63
+    after: WireU63 | None  # None: from the stream's beginning
 
 
 Item = ObjectItem | SegmentItem | HeaderItem | EvidenceItem
@@ -135,8 +135,9 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """What the hub accepted in place of an item, in the agent's own signatures."""
 
     headers: Annotated[tuple[EvidenceHeader, ...], Meta(max_length=EVIDENCE_PAGE_MAX)] = ()
-    head: tuple[WireU63, WireSegment] | None = None  # of the forked stream: seq, id
-    more: bool = False  # another page follows: ask with an EvidenceItem
+    head: tuple[WireU63, WireSegment] | None = None  # of the stream that is shown: seq, id
+    more: bool = False  # another page of this stream follows: ask with an EvidenceItem
+    then: WireStream | None = None  # after its last page: the stream that followed, to be asked for
 
 
 class Fork(Struct, frozen=True, array_like=True, tag="fork"):

@@ -24,7 +24,7 @@ from protocol.envelope import parse as parse_envelope
 from protocol.errors import Code, DecodeError, TooLargeError, VerifyError
 from protocol.evidence import Proven, Shown, check_fork, check_overlap, verify_evidence
 from protocol.generation import HubIdentity, LedgerError, next_generation
-from protocol.ids import PrincipalId
+from protocol.ids import PrincipalId, StreamId
 from protocol.leaf import State
 from protocol.limits import SYNC_BYTES_MAX, SYNC_ITEMS_MAX
 from protocol.messages import (
@@ -59,6 +59,7 @@ class ItemResult(Struct, frozen=True, kw_only=True):
     leaf: int | None = None  # index of the leaf that proves it
     evidence: tuple[Shown, ...] = ()  # of fork and overlap; empty: the hub showed none
     more: bool = False  # another page of evidence is there
+    then: StreamId | None = None  # no page of this stream is left, but another stream is to be read
 
     @property
     def accepted(self) -> bool:
@@ -240,8 +241,14 @@ class AgentSync:
             shown = verify_evidence(verdict.evidence, self.agent, self._agent_keys, leaves)
             self._check_shown(sent.item, verdict, shown)
             return ItemResult(
-                verdict=verdict, id=sent.id, evidence=shown, more=verdict.evidence.more
+                verdict=verdict,
+                id=sent.id,
+                evidence=shown,
+                more=verdict.evidence.more,
+                then=verdict.evidence.then,
             )
+        if isinstance(verdict, Fork) and isinstance(sent.item, EvidenceItem):
+            return ItemResult(verdict=verdict, id=sent.id, then=verdict.evidence.then)
         return ItemResult(verdict=verdict, id=sent.id)
 
     def _check_shown(

@@ -75,6 +75,24 @@ def get(tx: Tx, n: int) -> StreamRow | None:
     return next(iter(_GET.structs(StreamRow, tx, {"n": n})), None)
 
 
+def following(tx: Tx, row: StreamRow) -> bytes | None:
+    """The stream of the same resource that was begun next after this one, or None."""
+    query = (
+        select(stream.c.id)
+        .where(
+            and_(
+                stream.c.agent == row.agent,
+                stream.c.resource == row.resource,
+                stream.c.n > row.n,
+            )
+        )
+        .order_by(stream.c.n)
+        .limit(1)
+    )
+    found = tx.execute(query).scalar()
+    return None if found is None else bytes(found)
+
+
 def add(tx: Tx, row: StreamRow) -> int:
     """Begin a stream with its first accepted segment; returns n (the row's own n is ignored).
 

@@ -7,16 +7,22 @@ committed watermark and is made anew when its watermark is taken back, as the su
 import asyncio
 import hashlib
 import random
+import shutil
+import tracemalloc
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from agent import forks, regain
+from agent.covered import Covered
 from agent.ports import CoreSettings, ResourceSettings
 from devices.driver import Promise, Reading, Rows, Watermark
 from protocol.errors import UnavailableError
+from protocol.evidence import Shown
+from protocol.leaf import State
 from protocol.limits import RESUME_BYTES_MAX
-from tests.agent.kit import GATE, Site, pack, record
+from tests.agent.kit import GATE, Site, identity, pack, record
 
 LOAD = ResourceSettings(local="load", pack=pack("test.load"))
 DOORS = [f"door-{n}/in_count" for n in range(1, 13)]
@@ -170,11 +176,13 @@ async def test_totals_are_exact_after_an_image(tmp_path, promise, sealed, restar
         assert len(one.segment.header.resume or b"") <= RESUME_BYTES_MAX
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 async def test_totals_are_exact_at_random(tmp_path, seed):
+    """Images of any age, the empty one too, each put back as often as chance will have it."""
     draw, building = random.Random(seed), Building()
     site, images = site_at(tmp_path / "0"), []
-    for turn in range(5):
+    images.append(site.image(tmp_path / "installed"))
+    for turn in range(6):
         async with site.running():
             driver = Counting(site, building)
             for _ in range(draw.randrange(2, 9)):
@@ -191,14 +199,120 @@ async def test_totals_are_exact_at_random(tmp_path, seed):
                     await site.seal()
                 elif step == "send":
                     await site.exchange(items_max=draw.randrange(1, 6))
-                elif not images:
-                    images.append(site.image(tmp_path / f"image{turn}"))
-        if images and draw.random() < 0.6:
-            site = site.like(folder=images.pop(), core=None, sync=None)
+                elif len(images) < 3:
+                    images.append(site.image(tmp_path / f"image{len(images)}"))
+        if draw.random() < 0.6:
+            site = restored_from(draw.choice(images), site, tmp_path / f"life{turn}")
     async with site.running():
         await finish(site, Counting(site, building))
     assert totals(site) == building.raw
     assert sorted(of(site, "log")) == building.log
+
+
+def restored_from(image, site: Site, folder) -> Site:
+    """The gateway as the image has it; the image stays for the next time."""
+    shutil.copytree(image, folder)
+    return site.like(folder=folder, core=None, sync=None)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_totals_are_exact_after_an_image_older_than_the_first_record(tmp_path, sealed):
+    """What the installer copied on the day of installation: no stream is in it."""
+    draw, building = random.Random(11), Building()
+    site = site_at(tmp_path / "a")
+    async with site.running():
+        pass
+    image = site.image(tmp_path / "image")
+    async with site.running():
+        for _ in range(3):
+            await day(site, building, draw, 3)
+            await site.drain()
+    restored = restored_from(image, site, tmp_path / "b")
+    async with restored.running():
+        await day(restored, building, draw, 12)
+        if sealed:
+            await restored.seal()
+        await restored.give(1)
+        await finish(restored, Counting(restored, building))
+        assert "fork-unproven" not in restored.alarms
+    assert totals(restored) == building.raw
+    assert of(restored, "log") == building.log
+    assert 1 in of(restored, "x")
+
+
+async def test_totals_are_exact_after_the_same_image_twice(tmp_path):
+    """The second time the hub has a stream that the image knows nothing of."""
+    draw, building = random.Random(12), Building()
+    site = site_at(tmp_path / "a")
+    async with site.running():
+        await day(site, building, draw, 3)
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        await day(site, building, draw, 4)
+        await site.drain()
+    for life in range(3):
+        site = restored_from(image, site, tmp_path / f"life{life}")
+        async with site.running():
+            await day(site, building, draw, 2)
+            await finish(site, Counting(site, building))
+            await day(site, building, draw, 5)
+            await site.drain()
+        assert totals(site) == building.raw
+        assert of(site, "log") == building.log
+
+
+async def test_a_year_of_evidence_takes_little_memory(tmp_path):
+    """Half a million headers may lie behind an image: pages are folded, not kept."""
+    draw, building = random.Random(13), Building()
+    site = site_at(tmp_path / "a")
+    async with site.running():
+        await day(site, building, draw, 1)
+        await site.drain()
+    [one, *_] = site.hub.segments()
+    [(run, _, _)] = one.segment.header.rows
+    covered = Covered()
+
+    def page(n: int) -> list[Shown]:
+        return [
+            Shown(
+                header=replace(one.segment.header, seq=seq, rows=((run, seq * 10, seq * 10 + 9),)),
+                id=one.segment.id, state=State.HEADER if seq % 1000 == 7 else State.BODY,
+                leaf=0, head=b"",
+            )
+            for seq in range(n * 256, n * 256 + 256)
+        ]  # fmt: skip
+
+    covered.add(page(0), identity(site.hub))
+    tracemalloc.start()
+    try:
+        kept = page(0)
+        one_page, _ = tracemalloc.get_traced_memory()
+        del kept
+        tracemalloc.reset_peak()
+        for n in range(1, 20):
+            covered.add(page(n), identity(site.hub))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert covered.headers == 20 * 256
+    assert covered.named == [(run, 0, 20 * 2560 - 1)]
+    assert len(covered.durable) == 7, "six headers without their bodies leave six holes"
+    assert peak < 2 * one_page, "nineteen pages more, and never room for two"
+
+
+async def test_a_stream_that_the_hub_never_had_came_after_the_image_as_a_whole(tmp_path):
+    """Even where its row numbers and those of the streams that are shown do not meet."""
+    site = site_at(tmp_path / "a")
+    async with site.running():
+        await site.give(*range(8))
+        await site.drain()
+    [one] = site.hub.segments()
+    header = replace(one.segment.header, rows=((b"run-0001", 500, 507),))
+    shown = Shown(header=header, id=one.segment.id, state=State.BODY, leaf=0, head=b"")
+    for origin, first in ((b"another-stream-1", 0), (bytes(header.stream), 500)):
+        covered = Covered(origin)
+        covered.add([shown], identity(site.hub))
+        assert regain._since(covered, [], 4) == (first, set())
 
 
 async def test_rows_of_the_image_that_nobody_accepted_stay(tmp_path):
@@ -257,7 +371,16 @@ async def test_the_old_behaviour_counts_twice(tmp_path, monkeypatch):
 
 async def test_resume_of_the_newest_header_alone_is_not_enough(tmp_path, monkeypatch):
     """Twelve counters do not stand in one header: only all of them together know every source."""
-    told = regain._told
-    monkeypatch.setattr(regain, "_told", lambda covered, one: list(told(covered, one))[-1:])
+    whole = Covered.add
+
+    def add(self, shown, one):
+        self.newest.clear()
+        self.newest_regained.clear()
+        for header in shown:
+            self.newest.clear()
+            self.newest_regained.clear()
+            whole(self, [header], one)
+
+    monkeypatch.setattr(Covered, "add", add)
     with pytest.raises(AssertionError):
         await test_totals_are_exact_after_an_image(tmp_path, Promise.D, "nothing", 1)

@@ -79,7 +79,7 @@ class Device:
         first = await reader.readline()
         if not first.startswith(b"from "):
             return
-        for message in list(self._open.values()):
+        for message in self._asked(int(first.split()[1])):
             writer.write(json.dumps(message).encode() + b"\n")
         sender = asyncio.create_task(self._send(writer))
         try:
@@ -88,6 +88,21 @@ class Device:
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
+
+    def _asked(self, row: int) -> list[dict[str, object]]:
+        """What is said after connecting: all that is open, the table from a row on, the total.
+
+        A table (class E) and a counter (class D) can be read again, whatever was acknowledged: that
+        is what their promise rests on when a gateway goes back to an image.
+        """
+        table = [
+            message
+            for key, message in self.books.produced.items()
+            if key[0] == "E" and int(key[1:]) >= row
+        ]
+        totals = [message for key, message in self.books.produced.items() if key[0] == "D"]
+        once = [message for key, message in self._open.items() if key[0] in "AJ"]
+        return [*once, *table, *totals[-1:], *(m for k, m in self._open.items() if k[0] == "D")]
 
     def _take(self, key: str) -> None:
         if self._open.pop(key, None) is not None:

@@ -51,6 +51,7 @@ async def under(
     [
         ("agent:commit.before", "agent:seal.after", "agent:receipt.before"),
         ("hub:pack.synced", "hub:accept.before", "hub:accept.after"),
+        ("agent:fork.before",),
     ],
 )
 async def test_killed_at_named_points(base: World, tmp_path: Path, kills: tuple[str, ...]) -> None:

@@ -79,6 +79,53 @@ async def test_evidence_comes_in_pages_of_256(hub, agent) -> None:
     assert not outcome.items[0].more
 
 
+async def test_a_stream_beside_others_is_shown_them_from_their_beginning(hub, agent) -> None:
+    """The image is older than the resource: its stream is refused, and every other one is shown."""
+    bays = agent.resource()
+    first = bays.many(2)
+    said = bays.follow(b"\x02" * 16)
+    second = [bays.seal(continues=said), *bays.many(2)]
+    await agent.send(hub, bays.registration, *items(first), *items(second))
+    bays.new_stream(b"\x03" * 16)
+    bays.run, bays.row = b"run-0002", 0
+    outcome = await agent.send(hub, item(bays.sealed()))
+    [fork] = outcome.items
+    assert verdicts(outcome) == ["Fork"]
+    assert [one.id for one in fork.evidence] == [one.id for one in first]
+    assert (fork.more, fork.then) == (False, b"\x02" * 16)
+    [page] = (await agent.send(hub, EvidenceItem(bays.id, fork.then, None))).items
+    assert [one.id for one in page.evidence] == [one.id for one in second]
+    assert (page.more, page.then) == (False, None)
+
+
+async def test_what_followed_is_named_after_the_last_page_alone(hub, agent) -> None:
+    bays = agent.resource()
+    first = bays.many(EVIDENCE_PAGE_MAX + 1, count=1)
+    said = bays.follow(b"\x02" * 16)
+    second = bays.seal(continues=said)
+    await agent.send(hub, bays.registration, *items(first), item(second))
+    [page] = (await agent.send(hub, EvidenceItem(bays.id, first[0].header.stream, None))).items
+    assert (len(page.evidence), page.more, page.then) == (EVIDENCE_PAGE_MAX, True, None)
+    last = page.evidence[-1].header
+    [page] = (await agent.send(hub, EvidenceItem(bays.id, last.stream, last.seq))).items
+    assert (len(page.evidence), page.more, page.then) == (1, False, b"\x02" * 16)
+    [page] = (await agent.send(hub, EvidenceItem(bays.id, last.stream, last.seq + 1))).items
+    assert (page.evidence, page.more, page.then) == ((), False, b"\x02" * 16)
+
+
+async def test_a_stream_that_begins_beside_another_in_one_group_is_proven_next_time(
+    hub, agent
+) -> None:
+    bays = agent.resource()
+    first = bays.seal()
+    bays.new_stream(b"\x03" * 16)
+    beside = bays.sealed(rows=((b"run-0002", 0, 2),))
+    outcome = await agent.send(hub, bays.registration, item(first), item(beside))
+    assert verdicts(outcome) == ["Accepted", "Accepted", "Later"]
+    outcome = await agent.send(hub, item(beside))
+    assert [one.id for one in outcome.items[0].evidence] == [first.id]
+
+
 async def test_many_forks_in_one_answer_stay_within_its_bounds(hub, agent) -> None:
     sources = [agent.resource(f"r{n}") for n in range(5)]
     forks = []

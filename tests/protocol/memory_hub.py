@@ -165,7 +165,7 @@ class MemoryHub:
             return Accepted()
         if isinstance(item, EvidenceItem):
             key = (AGENT.principal, item.resource, item.stream)
-            return ("fork", key, item.after + 1)
+            return ("fork", key, 0 if item.after is None else item.after + 1)
         assert isinstance(item, SegmentItem | HeaderItem)
         body = isinstance(item, SegmentItem)
         try:
@@ -184,6 +184,9 @@ class MemoryHub:
     def _place(self, segment: Segment, state: State, accepted: list[tuple[State, bytes]]) -> object:
         header = segment.header
         key = (header.agent, header.resource, header.stream)
+        others = [one for one, many in self.streams.items() if one[:2] == key[:2] and many]
+        if others and not self.streams.get(key) and header.seq == 0 and header.continues is None:
+            return ("fork", others[0], 0)
         stored = self.streams.setdefault(key, [])
         head = Head(len(stored) - 1, stored[-1].segment.id) if stored else None
         known = stored[header.seq].segment.id if header.seq < len(stored) else None
@@ -219,17 +222,23 @@ class MemoryHub:
         if not isinstance(verdict, tuple):
             return verdict
         if verdict[0] == "overlap":
-            many, head, more = verdict[1], None, False
+            many, head, more, then = verdict[1], None, False, None
         else:
             stored = self.streams[verdict[1]]
             many = stored[verdict[2] : verdict[2] + self.page]
             head = (len(stored) - 1, stored[-1].segment.id)
             more = verdict[2] + self.page < len(stored)
+            then = None if more else self._following(verdict[1])
         for one in many:
             if one.leaf not in order:
                 order.append(one.leaf)
         headers = tuple(
             EvidenceHeader(one.state, one.segment.head, order.index(one.leaf)) for one in many
         )
-        evidence = Evidence(headers=headers, head=head, more=more)
+        evidence = Evidence(headers=headers, head=head, more=more, then=then)
         return Overlap(evidence) if verdict[0] == "overlap" else Fork(evidence)
+
+    def _following(self, key: tuple[bytes, bytes, bytes]) -> bytes | None:
+        streams = [one for one, many in self.streams.items() if one[:2] == key[:2] and many]
+        after = streams[streams.index(key) + 1 :]
+        return after[0][2] if after else None

@@ -9,6 +9,7 @@ from protocol import wire
 from protocol.checkpoint import make_note
 from protocol.envelope import make
 from protocol.errors import Code, ShanmenError, TooLargeError, VerifyError
+from protocol.header import Continues
 from protocol.leaf import State, batch_leaf, event_leaf, generation_leaf, parse_leaf
 from protocol.limits import LEAF_BYTES_MAX
 from protocol.merkle import Frontier, consistency_path, leaf_hash
@@ -419,6 +420,27 @@ def test_evidence_of_another_stream_or_for_an_object():
     page.sync.request([EvidenceItem(RESOURCE, STREAM, 2)], inbox=(1, 0), software="a")
     with pytest.raises(VerifyError):  # a page that begins before the one asked for
         page.receive(replace(page.honest, request=page.sync._request))
+
+
+def test_evidence_of_another_stream_is_for_one_that_begins_anew():
+    """Only a stream's first segment that continues nothing may be shown the resource's others."""
+    case = forked()
+    begun = dict(seq=0, seed=50, stream=b"another-stream-1", rows=[(b"run-id-9", 0, 4)])
+    case.ask(SegmentItem(sealed(columns(5, 50), **begun).raw))
+    headers = evidence_of(case).headers
+    for kept in (headers[1:], headers[:-1], (headers[0], *headers[2:])):
+        case.refuses(with_evidence(case, headers=kept), Code.PROOF_INVALID)
+    case.refuses(with_evidence(case, more=True, then=b"another-stream-2"))
+    outcome = case.receive(case.honest)
+    assert [one.id for one in outcome.covered] == [one.id for one in case.segments]
+    said = Continues(STREAM, 3, case.segments[3].id, "fork")
+    for changes in (dict(continues=said), dict(seq=1, prev=case.segments[0].id)):
+        case.sync.request(
+            [SegmentItem(sealed(columns(5, 50), **begun | changes).raw)], inbox=(1, 0), software="a"
+        )
+        answer = replace(case.honest, request=case.sync._request)
+        with pytest.raises(VerifyError):
+            case.receive(answer)
 
 
 def test_fork_verdict_for_the_very_segment_that_was_accepted():

@@ -10,6 +10,7 @@ from protocol import wire
 from protocol.chain import NO_SEGMENT
 from protocol.checkpoint import parse_note
 from protocol.errors import Code, DecodeError, ShanmenError, TooLargeError
+from protocol.header import Continues
 from protocol.leaf import State, batch_leaf, event_leaf, generation_leaf, parse_leaf
 from protocol.limits import SYNC_ITEMS_MAX
 from protocol.messages import (
@@ -139,7 +140,10 @@ def test_overlap_names_who_has_the_rows():
     hub = MemoryHub()
     agent, segments = hub.agent(), chain_of(3)
     exchange(agent, hub, *(SegmentItem(s.raw) for s in segments))
-    again = sealed(columns(5, 60), stream=b"another-stream-1", rows=[(RUN, 1003, 2001)])
+    said = Continues(STREAM, 2, segments[2].id, "fork")
+    again = sealed(
+        columns(5, 60), stream=b"another-stream-1", rows=[(RUN, 1003, 2001)], continues=said
+    )
     outcome = exchange(agent, hub, SegmentItem(again.raw))
     assert kinds(outcome) == [Overlap]
     assert [shown.id for shown in outcome.covered] == [s.id for s in segments[1:]]
@@ -272,6 +276,12 @@ class LinkMachine(RuleBasedStateMachine):
 
     def new_stream(self) -> None:
         self.stream_count += 1
+        self.continues = self.stream_count > 1 and Continues(
+            self.stream,
+            max(0, len(self.chain) - 1),
+            self.chain[-1].id if self.chain else NO_SEGMENT,
+            "fork",
+        )
         self.stream = b"stream-%09d" % self.stream_count
         self.chain, self.spool = [], {}
 
@@ -295,6 +305,7 @@ class LinkMachine(RuleBasedStateMachine):
             prev=self.chain[-1].id if self.chain else NO_SEGMENT,
             stream=self.stream,
             rows=[(self.run, a, b) for a, b in ranges[:32]],
+            continues=None if self.chain else self.continues or None,
             seed=self.stream_count * 997 + self.unsealed[0],
         )
         self.spool[len(self.chain)] = segment
@@ -329,12 +340,12 @@ class LinkMachine(RuleBasedStateMachine):
     def leave(self, item):
         LinkMachine.left += 1
         shown = list(item.evidence)
-        while item.more:
-            body = self.sync.request(
-                [EvidenceItem(RESOURCE, self.stream, shown[-1].header.seq)],
-                inbox=(1, 0),
-                software="a",
+        while item.more or item.then:
+            last = shown[-1].header
+            question = EvidenceItem(
+                RESOURCE, item.then or last.stream, None if item.then else last.seq
             )
+            body = self.sync.request([question], inbox=(1, 0), software="a")
             item = self.sync.receive(self.hub.handle(body), now_us=NOW_US).items[0]
             shown += item.evidence
         covered = set().union(*(rows_of(one.header) for one in shown if one.state == State.BODY))
@@ -347,7 +358,7 @@ class LinkMachine(RuleBasedStateMachine):
     def take_image(self):
         self.images.append(
             (
-                self.stream,
+                (self.stream, self.continues),
                 list(self.chain),
                 dict(self.spool),
                 list(self.unsealed),
@@ -362,9 +373,10 @@ class LinkMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.images)
     @rule()
     def restore_image(self):
-        (self.stream, chain, spool, unsealed, next_row, gone, checkpoint, identity, run) = (
-            self.images[-1]
-        )
+        (streams, chain, spool, unsealed, next_row, gone, checkpoint, identity, run) = self.images[
+            -1
+        ]
+        self.stream, self.continues = streams
         self.chain, self.spool, self.unsealed, self.gone = (
             list(chain),
             dict(spool),

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable
 from fnmatch import fnmatch
+from pathlib import Path
 
 from tests.faults.damage import add_ballast, drop_ballast, flip_in_log, spoil_first_due
 from tests.faults.inbox import queue_message
@@ -77,8 +78,14 @@ async def late_owner(trial: Trial, kill: Kill) -> bool:
 
 
 async def image_restored(trial: Trial, kill: Kill) -> bool:
-    """The agent's disk goes back to an image whose journal the hub has received meanwhile."""
+    """The agent's disk goes back to an image whose journal the hub has received meanwhile.
+
+    Or to the one that the installer made before the first record, again and again.
+    """
     world, device = trial.world, trial.device
+    installed = world.folder / "installed"
+    if not (world.folder / "agent" / "spool.db").exists():
+        copy_disk(world.folder / "agent", installed)
     await trial.ensure("hub", "agent")
     device.producing = True
 
@@ -92,8 +99,8 @@ async def image_restored(trial: Trial, kill: Kill) -> bool:
         await device.drained()
     await world.kill("agent")
     image = world.folder / "image"
-    shutil.rmtree(image, ignore_errors=True)
-    shutil.copytree(world.folder / "agent", image, ignore=shutil.ignore_patterns("*.sock"))
+    is_old = installed.exists() and trial.rng.random() < 0.5
+    copy_disk(installed if is_old else world.folder / "agent", image)
     device.producing = True
     await trial.ensure("agent")
     await asyncio.sleep(1.0)
@@ -106,6 +113,12 @@ async def image_restored(trial: Trial, kill: Kill) -> bool:
     await trial.quiet()
     device.producing = True
     return fell
+
+
+def copy_disk(source: Path, target: Path) -> None:
+    """Copy an agent's folder in place of what was there."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.sock"))
 
 
 async def damaged_body(trial: Trial, kill: Kill) -> bool:
