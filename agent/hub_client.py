@@ -59,7 +59,6 @@ class _ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     field: str = ""
     expected: str = ""
-    hub_time_us: int = 0
 
 
 class _ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):

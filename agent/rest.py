@@ -15,14 +15,13 @@ from protocol.errors import Code, DecodeError
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 24
-OVERHEAD_BYTES: Final = NONCE_BYTES + 16
 
 _seal = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt
 _open = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt
 
 
 def lock(key: bytes, place: bytes, plain: bytes, random: Randomness) -> bytes:
-    """Encrypt `plain` for one place; OVERHEAD_BYTES longer."""
+    """Encrypt `plain` for one place; a nonce and a tag longer."""
     nonce = random(NONCE_BYTES)
     return nonce + _seal(plain, place, nonce, key)
 

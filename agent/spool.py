@@ -70,8 +70,6 @@ class SpoolStats:
     due_bytes: int
     objects: int
     grace: int
-    grace_bytes: int
-    oldest_due_us: int | None  # wall time at which the oldest waiting segment was sealed
 
 
 @dataclass(slots=True)
@@ -196,19 +194,14 @@ class Spool:
         def work(connection: sqlite3.Connection) -> SpoolStats:
             totals = connection.execute(
                 "SELECT coalesce(sum(due_n), 0), coalesce(sum(due_bytes), 0),"
-                " coalesce(sum(grace_n), 0), coalesce(sum(grace_bytes), 0) FROM stream"
+                " coalesce(sum(grace_n), 0) FROM stream"
             ).fetchone()
             objects = connection.execute("SELECT count(*) FROM outbox WHERE state = 0").fetchone()
-            oldest = connection.execute(
-                "SELECT at FROM body WHERE state = 2 ORDER BY id LIMIT 1"
-            ).fetchone()
             return SpoolStats(
                 due=totals[0],
                 due_bytes=totals[1],
                 objects=objects[0],
                 grace=totals[2],
-                grace_bytes=totals[3],
-                oldest_due_us=oldest[0] if oldest else None,
             )
 
         return await self._database.read(work)

@@ -31,7 +31,6 @@ from protocol.errors import (
     ShanmenError,
     VerifyError,
 )
-from protocol.ids import PrincipalId
 from protocol.limits import ANSWER_BYTES_MAX, SYNC_ITEMS_MAX
 from protocol.messages import Later
 from protocol.sync import AgentSync, ItemResult, LedgerError, Outcome
@@ -120,11 +119,6 @@ class Uplink:
         self._asked_again = asyncio.Event()
         self.refused = refused  # why the hub does not take anything from us
         self.last_receipt_us: int | None = None
-
-    @property
-    def hub_id(self) -> PrincipalId:
-        """Whose answers are believed."""
-        return self._sync.hub.hub
 
     def knock(self) -> None:
         """The link is up, an inbox poll says: do not sleep through the rest of a back-off."""

@@ -179,7 +179,6 @@ class Admin:
                 state="new",
                 expires_us=now_us + asked.hours * 3600 * 1_000_000,
                 request=None,
-                answer=None,
                 created_us=now_us,
             )
             tokens.add(tx, row, by)

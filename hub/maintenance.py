@@ -11,7 +11,6 @@ again what they still hold.
 
 import asyncio
 import json
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -309,12 +308,6 @@ def put_in_place(data: Path) -> Path | None:
     sync_folder(data)
     point("restore.after")
     return kept
-
-
-def room_for(folder: Path, source: Path) -> bool:
-    """Whether a folder's disk has room for a copy of the source folder (a hint, no promise)."""
-    need = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
-    return shutil.disk_usage(folder).free > need
 
 
 def _beside(database: Path) -> list[Path]:

@@ -4,7 +4,6 @@ Where table and prose disagree: the 可管理 column and the prose win over the 
 一般开放级 (reading A1), and 可公开级 stays encrypted until its owner publishes (reading A4).
 """
 
-from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -73,11 +72,6 @@ def rules(grade: Grade) -> GradeRule:
 def effective(grade: Grade, secrecy: Secrecy) -> Grade:
     """Give the grade that holds: any secrecy class above 公开 forces 重点保护级 (reading A8)."""
     return grade if secrecy == Secrecy.PUBLIC else Grade.KEY_PROTECTED
-
-
-def strictest(grades: Iterable[Grade]) -> Grade:
-    """Give the highest protection among them: 就高从严. Of none: 完全开放级."""
-    return min(grades, default=Grade.FULLY_OPEN)
 
 
 def more_open(a: Grade, b: Grade) -> bool:

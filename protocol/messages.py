@@ -12,7 +12,6 @@ from msgspec import Meta, Struct
 from protocol import wire
 from protocol.errors import Code
 from protocol.ids import (
-    PrincipalId,
     WireHash,
     WireNonce,
     WirePrincipal,
@@ -184,8 +183,3 @@ def decode_batch(body: bytes) -> Batch:
 def refused(code: Code, reason: str = "") -> Refused:
     """The verdict for a code; the reason is cut to its bound."""
     return Refused(code.key, reason[:REASON_CHARS_MAX])
-
-
-def is_for(batch: Batch, agent: PrincipalId) -> bool:
-    """Whether the batch says it comes from this agent."""
-    return batch.agent == agent

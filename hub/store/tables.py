@@ -132,7 +132,6 @@ token = Table(
     Column("state", String(8), nullable=False),  # new, used, void
     Column("expires_us", BigInteger, nullable=False),
     Column("request", Bytes),  # object id that used it
-    Column("answer", Bytes),  # given again to the same request
     Column("created_us", BigInteger, nullable=False),
 )
 

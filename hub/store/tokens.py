@@ -28,7 +28,6 @@ class TokenRow(msgspec.Struct, frozen=True, kw_only=True):
     state: str  #: new, used, void
     expires_us: int
     request: bytes | None  #: object id of the request that used it
-    answer: bytes | None  #: what that request was answered, given again until expiry + 24 h
     created_us: int
 
 
@@ -44,18 +43,13 @@ def get(tx: Tx, token_id: bytes) -> TokenRow | None:
     return rows.one(TokenRow, tx.execute(select(token).where(token.c.id == token_id)).first())
 
 
-def take(tx: Tx, token_id: bytes, request: bytes, answer: bytes | None = None) -> bool:
+def take(tx: Tx, token_id: bytes, request: bytes) -> bool:
     """Use a token up, by compare-and-set; False if somebody has. Atomic with what it pays for."""
     taken = tx.execute(
         update(token).where(and_(token.c.id == token_id, token.c.state == "new")),
-        {"state": "used", "request": request, "answer": answer},
+        {"state": "used", "request": request},
     )
     return taken.rowcount == 1
-
-
-def set_answer(tx: Tx, token_id: bytes, answer: bytes) -> None:
-    """Keep what the request that used the token was answered (it may ask again)."""
-    tx.execute(update(token).where(token.c.id == token_id), {"answer": answer})
 
 
 def void_all(tx: Tx, by: Actor, now_us: int) -> int:

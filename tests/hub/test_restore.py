@@ -257,7 +257,7 @@ async def test_older_tokens_are_void_after_a_restore(tmp_path: Path) -> None:
     async with running(tmp_path) as hub:
         token = TokenRow(
             id=b"t" * 8, public=b"p" * 32, kind="site", site="lake", state="new",
-            expires_us=hub.now + 10**12, request=None, answer=None, created_us=hub.now,
+            expires_us=hub.now + 10**12, request=None, created_us=hub.now,
         )  # fmt: skip
         await hub.store.write("add", tokens.add, token, BY)
         await hub.store.write(

@@ -205,7 +205,7 @@ async def test_token_is_used_once(store: Store) -> None:
     await store.write("add", sites.add, site(), BY)
     row = TokenRow(
         id=b"t" * 8, public=b"p" * 32, kind="site", site="lake", state="new",
-        expires_us=T0, request=None, answer=None, created_us=T0,
+        expires_us=T0, request=None, created_us=T0,
     )  # fmt: skip
     await store.write("add", tokens.add, row, BY)
     took = [await store.write("take", tokens.take, row.id, bytes([n]) * 32) for n in range(3)]

@@ -28,7 +28,6 @@ from protocol.wraps import Seen, make_wrap
 
 T0 = 1_795_219_200_000_000
 DAY = 86_400_000_000
-MEDIA = "application/vnd.shanmen+msgpack"
 
 PACK = Pack(
     id="ticket.check",

@@ -1,7 +1,6 @@
 """The systemd units: valid, hardened, and true to the commands."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from tests.shared import ROOT
 
 UNITS = sorted((ROOT / "packaging" / "systemd").glob("*.service"))
-ANALYZE = shutil.which("systemd-analyze")
 
 pytestmark = pytest.mark.needs_systemd
 

@@ -225,12 +225,6 @@ def test_budget_is_one_for_all_parts():
     assert Budget().left == DECODED_BYTES_MAX
 
 
-def directory_of(part: bytes) -> tuple[bytes, bytes]:
-    raw = unpack_frame(part, lambda _: None)
-    size = int.from_bytes(raw[:4], "big")
-    return raw[4 : 4 + size], raw[4 + size :]
-
-
 @pytest.mark.parametrize("count", [0, 19, 21, 100_000])
 def test_count_must_be_right(count):
     part = encode_part(columns(20), ["code", "gate", "visitor"], fixed=True)

@@ -17,7 +17,6 @@ from protocol.grades import (
     parse_grade,
     parse_secrecy,
     rules,
-    strictest,
 )
 
 
@@ -172,13 +171,6 @@ def test_secrecy_only_ever_protects_more(grade, secrecy):
     held = effective(grade, secrecy)
     assert not more_open(held, grade)
     assert held is (grade if secrecy is Secrecy.PUBLIC else Grade.KEY_PROTECTED)
-
-
-@given(st.lists(st.sampled_from(Grade), min_size=1))
-def test_strictest_wins(grades):
-    found = strictest(grades)
-    assert found in grades
-    assert not any(more_open(found, grade) for grade in grades)
 
 
 @pytest.mark.parametrize("bad", [0, 7, "", "open", True, "1"])

@@ -16,7 +16,6 @@ from tests.faults.world import World, WorldError, tail
 POINT_TIMEOUT_S = 20.0
 DEVICE_TIMEOUT_S = 120.0
 #: How often a scenario whose point was missed is tried again.
-TRIES = 3
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,6 @@ def _token() -> None:
         sa.Column("state", sa.String(length=8), nullable=False),
         sa.Column("expires_us", sa.BigInteger(), nullable=False),
         sa.Column("request", sa.LargeBinary(), nullable=True),
-        sa.Column("answer", sa.LargeBinary(), nullable=True),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["site"], ["site.id"], name="fk_token_site"),
         sa.PrimaryKeyConstraint("id", name="pk_token"),
