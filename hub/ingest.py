@@ -12,6 +12,7 @@ before the rows that name them, rows before the checkpoint, the checkpoint befor
 
 import asyncio
 import itertools
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,7 +85,7 @@ class Ingest:
         self._wake = asyncio.Event()
         self._checker = ThreadPoolExecutor(1, "ingest-verify")
         self._stopping = False
-        self._busy: set[bytes] = set()
+        self._under_way: dict[bytes, _Request] = {}  # by agent: queued, or in a group
         store.on_rollback.append(ledger.forget)
 
     @property
@@ -107,7 +108,7 @@ class Ingest:
             raise UnavailableError(Code.STOPPING)
         if batch.agent != agent.id:
             raise VerifyError(Code.WRONG_AGENT, field="agent", value=batch.agent)
-        if agent.id in self._busy:
+        if agent.id in self._under_way:
             raise UnavailableError(Code.RATE_LIMITED, expected="one batch in flight")
         request = _Request(
             batch=batch,
@@ -118,13 +119,13 @@ class Ingest:
             bytes=sum(_size(item) for item in batch.items),
             checked=[],
         )
-        self._busy.add(agent.id)
+        self._under_way[agent.id] = request
         self._queue.append(request)
         self._wake.set()
         try:
             return await request.answer
         finally:
-            self._busy.discard(agent.id)
+            del self._under_way[agent.id]
 
     async def run(self) -> None:
         """Form groups and answer them until `stop`; what was queued then is still answered."""
@@ -147,11 +148,15 @@ class Ingest:
                     await writing
                     writing = None
         finally:
-            if writing is not None:
-                await writing
-            for request in self._queue:
-                _fail(request, UnavailableError(Code.STOPPING))
-            self._queue.clear()
+            self._stopping = True
+            try:
+                if writing is not None:
+                    await writing
+            finally:
+                why = sys.exception() or UnavailableError(Code.STOPPING)
+                for request in self._under_way.values():
+                    _fail(request, why)  # nobody waits for what will not come
+                self._queue.clear()
 
     def stop(self) -> None:
         """Take nothing more; `run` returns when the queue is answered."""
@@ -185,10 +190,6 @@ class Ingest:
             for request in group:
                 _fail(request, error)
             return None
-        except BaseException as error:
-            for request in group:
-                _fail(request, error)
-            raise
 
     def _prepare(self, group: list[_Request]) -> Packed:
         """Verify everything, then make the bodies durable: one pack for the whole group."""
@@ -225,10 +226,6 @@ class Ingest:
             for request in group:
                 _fail(request, error)
             return
-        except BaseException as error:
-            for request in group:
-                _fail(request, error)
-            raise
         for request, answer in zip(group, answers, strict=True):
             if isinstance(answer, bytes):
                 if not request.answer.done():

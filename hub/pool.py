@@ -1,5 +1,10 @@
 """The one bounded pool of memory for request bodies, taken from the declared length."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from protocol.errors import Code, UnavailableError
+
 
 class Pool:
     """Counts bytes promised to bodies in flight. Used on the event loop only."""
@@ -10,14 +15,14 @@ class Pool:
         self.used = 0
         self.refused = 0
 
-    def take(self, size: int) -> bool:
-        """Promise `size` bytes; False if they are not there now (the caller answers `busy`)."""
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Promise `size` bytes. Raises UnavailableError BUSY if they are not there now."""
         if self.used + size > self.limit:
             self.refused += 1
-            return False
+            raise UnavailableError(Code.BUSY, field="body", expected="memory for it, later")
         self.used += size
-        return True
-
-    def give(self, size: int) -> None:
-        """Take a promise back, once."""
-        self.used -= size
+        try:
+            yield
+        finally:
+            self.used -= size

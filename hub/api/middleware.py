@@ -99,8 +99,9 @@ class Gate:
         if self._parts.stopping and route.method == "POST":
             raise UnavailableError(Code.STOPPING)
         checked = await self._credentials.check(incoming, route, path, query)
-        body = await self._body(incoming, length)
-        try:
+        with self._parts.pool.held(length):
+            body = await read_body(incoming, length, self._pace)
+            self._parts.metrics.bytes_in.inc(length)
             if checked.verified is not None:
                 check_body(checked.verified, body)
             call = Call(
@@ -117,20 +118,6 @@ class Gate:
                 now_us=self._parts.clock_us(),
             )
             return await route.handler(self._parts, call)
-        finally:
-            self._parts.pool.give(length)
-
-    async def _body(self, incoming: Incoming, length: int) -> bytes:
-        """Read the body into memory that was promised; on success the caller gives it back."""
-        if not self._parts.pool.take(length):
-            raise UnavailableError(Code.BUSY, field="body", expected="memory for it, later")
-        try:
-            body = await read_body(incoming, length, self._pace)
-        except BaseException:
-            self._parts.pool.give(length)
-            raise
-        self._parts.metrics.bytes_in.inc(length)
-        return body
 
 
 class _InternalError(ShanmenError):
