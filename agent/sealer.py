@@ -24,7 +24,7 @@ from agent.resources import Bound, JournalRow, Stream
 from agent.rows import open_row
 from agent.runs import Runs
 from agent.schema import BodyState, StreamState
-from agent.segments import insert_segment
+from agent.segments import insert_segment, remember_unsynced
 from protocol.errors import DecodeError, UnavailableError
 from protocol.notes import Gap, make_gap
 
@@ -32,7 +32,6 @@ BACKLOG_BODIES: Final = 64  # bodies that wait for the hub: it is away, so segme
 FRESH_AGE_S: Final = 1.0  # first segment of a stream after a start
 RETRY_S: Final = 1.0  # after a full disk
 LOOK_S: Final = 1.0  # between looks while rows wait: a stream's state or age may have changed
-_SAME_BASE_US: Final = 500_000  # bases are rounded down to it (building.py)
 
 
 class Sealer:
@@ -294,21 +293,11 @@ class Sealer:
         ids = [(row.id,) for row in rows]
         state = self._state_of(bound)
         at_us = self._clock.now_us()
-        boot = self._runs.boot
 
         def work(connection: sqlite3.Connection) -> None:
             for made in built:
                 insert_segment(connection, made.segment, state=state, at_us=at_us)
-                if made.unsynced_base_us is not None:
-                    _remember_unsynced(
-                        connection, stream, boot, made.unsynced_base_us, made.segment.header.seq
-                    )
-                if made.epoch is not None:
-                    connection.execute(
-                        "UPDATE epoch_key SET stream = ?, last_seq = ?, used_at = ?"
-                        " WHERE resource = ? AND epoch = ?",
-                        (stream.id, made.segment.header.seq, at_us, bound.id, made.epoch),
-                    )
+                self._note_times(connection, bound, stream, made, at_us)
             connection.executemany("DELETE FROM journal WHERE id = ?", ids)
             next_seq = stream.next_seq + len(built)
             head = built[-1].segment.id if built else stream.head
@@ -351,6 +340,20 @@ class Sealer:
         is_confirmed = self.identity.owner is not None and self.identity.owner_confirmed
         return BodyState.DUE if is_confirmed else BodyState.HELD
 
+    def _note_times(
+        self, connection: sqlite3.Connection, bound: Bound, stream: Stream, made: Built, at_us: int
+    ) -> None:
+        """What a segment says about its clock, and about how long its epoch's key is needed."""
+        seq = made.segment.header.seq
+        if made.unsynced_base_us is not None:
+            remember_unsynced(connection, stream.id, self._runs.boot, made.unsynced_base_us, seq)
+        if made.epoch is not None:
+            connection.execute(
+                "UPDATE epoch_key SET stream = ?, last_seq = ?, used_at = ?"
+                " WHERE resource = ? AND epoch = ?",
+                (stream.id, seq, at_us, bound.id, made.epoch),
+            )
+
     def _note_damage(
         self, connection: sqlite3.Connection, bound: Bound, stream: Stream, row: JournalRow
     ) -> None:
@@ -365,35 +368,3 @@ class Sealer:
             nonce=self._random(NONCE_BYTES),
         )
         queue_object(connection, make_gap(gap, self.identity.signing))
-
-
-def _remember_unsynced(
-    connection: sqlite3.Connection, stream: Stream, boot: bytes, base_us: int, seq: int
-) -> None:
-    """Note that these times come from a clock nobody had set: a correction will say more.
-
-    A range ends where the base changes, so that no segment is corrected twice. A base that comes
-    back has another row, by a microsecond beside: far below what a base is exact to.
-    """
-    row = connection.execute(
-        "SELECT base_us, to_seq FROM unsynced WHERE stream = ? AND boot = ?"
-        " ORDER BY to_seq DESC LIMIT 1",
-        (stream.id, boot),
-    ).fetchone()
-    if row is not None and row[1] == seq - 1 and base_us <= row[0] < base_us + _SAME_BASE_US:
-        connection.execute(
-            "UPDATE unsynced SET to_seq = ? WHERE stream = ? AND boot = ? AND base_us = ?",
-            (seq, stream.id, boot, row[0]),
-        )
-        return
-    (taken,) = connection.execute(
-        "SELECT max(base_us) FROM unsynced WHERE stream = ? AND boot = ?"
-        " AND base_us >= ? AND base_us < ?",
-        (stream.id, boot, base_us, base_us + _SAME_BASE_US),
-    ).fetchone()
-    key_us = base_us if taken is None else min(taken + 1, base_us + _SAME_BASE_US - 1)
-    connection.execute(
-        "INSERT INTO unsynced VALUES(?, ?, ?, ?, ?) ON CONFLICT(stream, boot, base_us)"
-        " DO UPDATE SET to_seq = excluded.to_seq",
-        (stream.id, boot, key_us, seq, seq),
-    )

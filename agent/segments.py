@@ -1,4 +1,4 @@
-"""Rows of `chain` and `body`: what a segment is in the file."""
+"""Rows of `chain`, `body` and `unsynced`: what a segment is in the file."""
 
 import hashlib
 import sqlite3
@@ -9,6 +9,7 @@ from protocol.limits import PRELUDE_BYTES, SIGNATURE_BYTES
 from protocol.segment import Segment
 
 DIGEST_BYTES: Final = 16
+SAME_BASE_US: Final = 500_000  # bases are rounded down to it: `building._CLOCK_STEP_US`
 
 
 def digest_of(raw: bytes) -> bytes:
@@ -34,6 +35,38 @@ def insert_segment(
         ),
     ).lastrowid  # fmt: skip
     connection.execute("INSERT INTO content VALUES(?, ?)", (row, segment.raw))
+
+
+def remember_unsynced(
+    connection: sqlite3.Connection, stream: bytes, boot: bytes, base_us: int, seq: int
+) -> None:
+    """Note that a segment's times come from a clock nobody had set: a correction will say more.
+
+    A range ends where the base changes, so that no segment is corrected twice. A base that comes
+    back has another row, by a microsecond beside: far below what a base is exact to.
+    """
+    row = connection.execute(
+        "SELECT base_us, to_seq FROM unsynced WHERE stream = ? AND boot = ?"
+        " ORDER BY to_seq DESC LIMIT 1",
+        (stream, boot),
+    ).fetchone()
+    if row is not None and row[1] == seq - 1 and base_us <= row[0] < base_us + SAME_BASE_US:
+        connection.execute(
+            "UPDATE unsynced SET to_seq = ? WHERE stream = ? AND boot = ? AND base_us = ?",
+            (seq, stream, boot, row[0]),
+        )
+        return
+    (taken,) = connection.execute(
+        "SELECT max(base_us) FROM unsynced WHERE stream = ? AND boot = ?"
+        " AND base_us >= ? AND base_us < ?",
+        (stream, boot, base_us, base_us + SAME_BASE_US),
+    ).fetchone()
+    key_us = base_us if taken is None else min(taken + 1, base_us + SAME_BASE_US - 1)
+    connection.execute(
+        "INSERT INTO unsynced VALUES(?, ?, ?, ?, ?) ON CONFLICT(stream, boot, base_us)"
+        " DO UPDATE SET to_seq = excluded.to_seq",
+        (stream, boot, key_us, seq, seq),
+    )
 
 
 def head_bytes(connection: sqlite3.Connection, stream: bytes, seq: int) -> bytes | None:

@@ -26,7 +26,7 @@ from protocol.errors import (
     VerifyError,
 )
 from protocol.messages import Accepted, Later, ObjectItem
-from tests.agent.certificates import make_authority
+from tests.certificates import make_authority
 
 KEY = SigningKey(bytes(32))
 HUB = SigningKey(bytes(range(32))).principal

@@ -1,9 +1,7 @@
 """Real brokers for the tests of drivers: nats-server always, mosquitto where the system has it."""
 
 import asyncio
-import datetime as dt
 import getpass
-import ipaddress
 import os
 import shutil
 import socket
@@ -15,6 +13,8 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
+
+from tests.certificates import Authority
 
 NATS = """
 server_name: test
@@ -177,70 +177,7 @@ async def make_broker(kind, tmp_path) -> AsyncIterator[Callable]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory) -> Certificates:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
     folder = tmp_path_factory.mktemp("tls")
-    now = dt.datetime.now(dt.UTC)
-
-    def name(text):
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    def certificate(subject, issuer, key, signer, extensions):
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name(subject))
-            .issuer_name(name(issuer))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=1))
-            .not_valid_after(now + dt.timedelta(days=2))
-        )
-        for extension, critical in extensions:
-            builder = builder.add_extension(extension, critical=critical)
-        return builder.sign(signer, hashes.SHA256())
-
-    def write(file, *parts):
-        (folder / file).write_bytes(b"".join(parts))
-        return folder / file
-
-    authority = [
-        (x509.BasicConstraints(ca=True, path_length=0), True),
-        (
-            x509.KeyUsage(
-                digital_signature=True,
-                key_cert_sign=True,
-                crl_sign=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            True,
-        ),
-    ]
-    files = {}
-    for ca in ("ca", "other-ca"):
-        ca_key = ec.generate_private_key(ec.SECP256R1())
-        subject_key = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
-        made = certificate(ca, ca, ca_key, ca_key, [*authority, (subject_key, False)])
-        files[ca] = write(f"{ca}.pem", made.public_bytes(serialization.Encoding.PEM))
-        if ca == "ca":
-            key = ec.generate_private_key(ec.SECP256R1())
-            names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-            issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
-            leaf = certificate("broker", ca, key, ca_key, [(names, False), (issuer, False)])
-            files["cert"] = write("cert.pem", leaf.public_bytes(serialization.Encoding.PEM))
-            files["key"] = write(
-                "key.pem",
-                key.private_bytes(
-                    serialization.Encoding.PEM,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                ),
-            )
-    return Certificates(files["ca"], files["cert"], files["key"], files["other-ca"])
+    county = Authority(folder / "ca.pem", "ca")
+    cert, key = county.issue(folder / "cert.pem", folder / "key.pem", subject="broker")
+    return Certificates(county.path, cert, key, Authority(folder / "other-ca.pem").path)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import io
 import json
 import logging
@@ -19,13 +18,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from devices.simulators.broker import free_port
 from hub.cli import main
 from hub.faults import Exit
 from hub.messages import text
+from tests.certificates import Authority
 from tests.hub.shell import Gateway, serving
 from tests.shared import ROOT
 
@@ -54,38 +53,6 @@ def run(*words: str, LC_ALL: str = "C.UTF-8") -> Done:
         os.umask(umask)
         os.environ.pop("LC_ALL") if old is None else os.environ.update(LC_ALL=old)
     return Done(code, out.getvalue(), err.getvalue())
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def certificate(folder: Path, name: str) -> None:
-    """A self-signed certificate for localhost in `cert.pem`, `key.pem`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
 
 
 @contextlib.contextmanager
@@ -134,14 +101,16 @@ def peer_name(port: int) -> str:
 def test_certificate_is_read_again_on_sighup(tmp_path: Path) -> None:
     folder, port = tmp_path / "hub", free_port()
     folder.mkdir()
-    certificate(folder, "first")
+    county = Authority(tmp_path / "ca.pem")
+    files = folder / "cert.pem", folder / "key.pem"
+    county.issue(*files, subject="first")
     made = run("init", str(folder), "--host", "127.0.0.1", "--port", str(port),
                "--certificate", "cert.pem", "--key", "key.pem")  # fmt: skip
     assert made.returncode == 0, made.stderr
     with served(folder) as process:
         assert peer_name(port) == "first"
         assert not speaks_plainly(port)
-        certificate(folder, "second")
+        county.issue(*files, subject="second")
         process.send_signal(signal.SIGHUP)
         assert "certificate read again" in process.stderr.readline()
         assert peer_name(port) == "second"

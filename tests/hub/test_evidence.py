@@ -1,27 +1,12 @@
 """Fork and overlap: what the hub shows, as the agent's own verifier takes it."""
 
-from pathlib import Path
-
 import pytest
 
 from hub import evidence
 from protocol.leaf import State
 from protocol.limits import EVIDENCE_PAGE_MAX
 from protocol.messages import EvidenceItem
-from tests.hub.kit import Agent, head, item, items, running, verdicts
-
-
-@pytest.fixture
-async def hub(tmp_path: Path):
-    async with running(tmp_path) as core:
-        yield core
-
-
-@pytest.fixture
-async def agent(hub):
-    made = Agent("a")
-    await made.enrol(hub)
-    return made
+from tests.hub.kit import Agent, head, item, items, verdicts
 
 
 async def test_seq_reused_with_other_content(hub, agent) -> None:

@@ -37,19 +37,6 @@ from tests.hub.kit import (
 )
 
 
-@pytest.fixture
-async def hub(tmp_path: Path):
-    async with running(tmp_path) as core:
-        yield core
-
-
-@pytest.fixture
-async def agent(hub):
-    made = Agent("a")
-    await made.enrol(hub)
-    return made
-
-
 async def test_accepted_and_read_back(hub, agent) -> None:
     bays = agent.resource()
     sealed = bays.many(3)

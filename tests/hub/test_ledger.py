@@ -1,11 +1,9 @@
 """The ledger from rows: roots, proofs and tiles, against the tree that is computed from leaves."""
 
-from pathlib import Path
-
 import pytest
 
 from hub.ledger import Ledger
-from hub.store import leaves, migrate
+from hub.store import leaves
 from hub.store.engine import Store
 from protocol import merkle, tiles
 from protocol.checkpoint import verify_note
@@ -13,14 +11,6 @@ from protocol.errors import FatalError, RefusedError
 from tests.hub.kit import LOG_KEY, T0
 
 SIZES = (1, 2, 3, 7, 8, 9, 255, 256, 257, 300, 511, 513, 600)
-
-
-@pytest.fixture
-async def store(tmp_path: Path):
-    made = Store(tmp_path / "hub.db")
-    await made.write("migrate", migrate.upgrade)
-    yield made
-    await made.close()
 
 
 def new_ledger() -> Ledger:

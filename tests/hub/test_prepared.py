@@ -2,7 +2,6 @@
 
 import importlib
 import pkgutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +11,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 import hub.store
-from hub.store import migrate
 from hub.store.engine import Store
 from hub.store.prepared import IN_MAX, Prepared
 from hub.store.tables import metadata, nonce
@@ -48,14 +46,6 @@ def test_every_table_is_right_for_postgresql_too() -> None:
         assert "BYTEA" in text or "VARCHAR" in text
         for index in table.indexes:
             assert str(CreateIndex(index).compile(dialect=asyncpg.dialect()))
-
-
-@pytest.fixture
-async def store(tmp_path: Path):
-    made = Store(tmp_path / "hub.db")
-    await made.write("migrate", migrate.upgrade)
-    yield made
-    await made.close()
 
 
 async def test_lists_of_any_length_find_the_same_rows(store: Store) -> None:

@@ -50,14 +50,6 @@ HOSTILE = (
 )
 
 
-@pytest.fixture
-async def store(tmp_path: Path):
-    made = Store(tmp_path / "hub.db")
-    await made.write("migrate", migrate.upgrade)
-    yield made
-    await made.close()
-
-
 def site(**changes) -> SiteRow:
     made = SiteRow(id="lake", name="湖区", region="330523", owner=None, created_us=T0)
     return msgspec.structs.replace(made, **changes)

@@ -9,7 +9,7 @@ import aiomqtt
 import pytest
 
 from devices.simulators.broker import Broker
-from tests.agent.certificates import make_authority
+from tests.certificates import make_authority
 from tests.integration.processes import Service, World, command, done
 
 

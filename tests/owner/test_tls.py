@@ -1,7 +1,5 @@
 """Between machines there is TLS, and it is verified: with the county's own authority, and not without it."""
 
-import datetime as dt
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,48 +8,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from hub.owner.join import add_principal
 from hub.owner.state import Memory
 from protocol.errors import RefusedError, UnavailableError
+from tests.certificates import Authority
 from tests.owner.test_read import read_again
 from tests.owner.world import World
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(who)
-        .issuer_name(who)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, private = folder / f"{name}.pem", folder / f"{name}.key"
-    pem.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return pem, private
 
 
 @asynccontextmanager
@@ -71,15 +34,15 @@ async def secured(world: World, pem: Path, private: Path) -> AsyncIterator[str]:
 async def test_hub_behind_the_countys_own_authority(key: Path, tmp_path: Path) -> None:
     world = World()
     world.fill()
-    pem, private = certificate(tmp_path, "county")
-    other, _ = certificate(tmp_path, "other")
+    county, other = (Authority(tmp_path / f"{one}.pem", one) for one in ("county", "other"))
+    pem, private = county.issue(tmp_path / "hub.pem")
     async with secured(world, pem, private) as url:
-        for ca in ("", str(other)):
+        for ca in ("", str(other.path)):
             with pytest.raises(UnavailableError, match="certificate"):
                 await add_principal(key, url=url, token=world.token.text, ca=ca)
         assert world.posted == []
-        await add_principal(key, url=url, token=world.token.text, ca=str(pem))
-        assert Memory(key).find(url).ca == str(pem)
+        await add_principal(key, url=url, token=world.token.text, ca=str(county.path))
+        assert Memory(key).find(url).ca == str(county.path)
         assert len(await read_again(key)) == 30
 
 
