@@ -28,10 +28,10 @@ RESOURCES = {
     PASSAGE_RESOURCE: "visitor.passage",
 }
 
-_HEAD = """\
-# A demo site; `python -m devices.demo` wrote it. See docs/quickstart.md for one of your own.
+#: Who the agent is, and a hub that it asks again soon: nobody wants to wait in a demo or a test.
+HEAD = """\
 data = "{data}"
-name = "demo gateway"
+name = "{name}"
 
 [hub]
 url = "{hub}"
@@ -39,6 +39,30 @@ connect_timeout = "2s"
 request_timeout = "5s"
 retry_min = "100ms"
 retry_max = "1s"
+"""
+
+#: One entry for ticket checks on a JSON topic; the second level names the gate.
+CHECKS = """
+[[device]]
+id = "{id}"
+profile = "mqtt/json"
+resource = "{resource}"
+connection = {{ mqtt = "site", topic = "{topic}", device_level = 1 }}
+time = {{ device = "ts" }}
+{policy}
+[device.map]
+ticket_ref = {{ path = "ticket", transform = "pseudonym" }}
+gate_no = {{ path = "gate_no" }}
+direction = {{ path = "direction" }}
+result = {{ path = "result" }}
+persons = {{ path = "persons" }}
+"""
+BY_EVENT_ID = 'policy = { dedup_key = ["id"] }'
+
+_HEAD = """\
+# A demo site; `python -m devices.demo` wrote it. See docs/quickstart.md for one of your own.
+"""
+_REST = """
 
 [storage]
 budget = "256MiB"
@@ -76,7 +100,7 @@ policy = {{ heartbeat = "record" }}
 connection = {{ mqtt = "site", dev_eui = "file:{codec}.csv" }}
 """
 
-_JSON = """
+_LOT = """
 [[device]]
 id = "p1-guidance"
 profile = "mqtt/json"
@@ -89,33 +113,6 @@ lot_id = {{ path = "lot_id" }}
 total = {{ path = "total" }}
 free = {{ path = "free" }}
 occupied = {{ path = "occupied" }}
-
-[[device]]
-id = "gates"
-profile = "mqtt/json"
-resource = "{checks}"
-connection = {{ mqtt = "site", topic = "gates/+/check", device_level = 1 }}
-time = {{ device = "ts" }}
-policy = {{ dedup_key = ["id"] }}
-[device.map]
-ticket_ref = {{ path = "ticket", transform = "pseudonym" }}
-gate_no = {{ path = "gate_no" }}
-direction = {{ path = "direction" }}
-result = {{ path = "result" }}
-persons = {{ path = "persons" }}
-
-[[device]]
-id = "handheld"
-profile = "mqtt/json"
-resource = "{handheld}"
-connection = {{ mqtt = "site", topic = "handheld/+/check", device_level = 1 }}
-time = {{ device = "ts" }}
-[device.map]
-ticket_ref = {{ path = "ticket", transform = "pseudonym" }}
-gate_no = {{ path = "gate_no" }}
-direction = {{ path = "direction" }}
-result = {{ path = "result" }}
-persons = {{ path = "persons" }}
 """
 
 _COUNTERS = """
@@ -144,15 +141,19 @@ def write_site(folder: Path, *, data: Path, hub: str, broker: str, seed: int) ->
         lines[codecs[sensor.kind]].append(f"{sensor.eui},{sensor.bay_no}")
     for codec, rows in lines.items():
         (folder / f"{codec}.csv").write_text("\n".join(rows) + "\n", "utf-8")
-    text = _HEAD.format(data=data, hub=hub, broker=broker)
+    text = _HEAD + HEAD.format(data=data, name="demo gateway", hub=hub)
+    text += _REST.format(broker=broker)
     text += "".join(_RESOURCE.format(id=name, pack=pack) for name, pack in RESOURCES.items())
     for codec in codecs.values():
         text += _BAYS.format(
             codec=codec, bays=BAY_RESOURCE, health=HEALTH_RESOURCE, link=LINK_RESOURCE
         )
-    text += _JSON.format(
-        lot=LOT_RESOURCE, lot_topic=LOT_TOPIC, checks=CHECK_RESOURCE, handheld=HANDHELD_RESOURCE
-    )
+    text += _LOT.format(lot=LOT_RESOURCE, lot_topic=LOT_TOPIC)
+    for name, resource, policy in (
+        ("gates", CHECK_RESOURCE, BY_EVENT_ID),
+        ("handheld", HANDHELD_RESOURCE, ""),
+    ):
+        text += CHECKS.format(id=name, resource=resource, topic=f"{name}/+/check", policy=policy)
     for bits, topic in ((16, "counters/16/+"), (32, "counters/32/+")):
         text += _COUNTERS.format(
             bits=bits, passages=PASSAGE_RESOURCE, topic=topic, wrap=1 << bits

@@ -25,16 +25,17 @@ from protocol import messages, wire
 from protocol.chain import NO_SEGMENT
 from protocol.checkpoint import log_origin, vkey_text
 from protocol.envelope import Envelope, SealingKey, SigningKey, only_key
-from protocol.grades import Grade, Secrecy
+from protocol.grades import Grade
 from protocol.header import Continues
 from protocol.ids import SegmentId, resource_id
 from protocol.messages import HeaderItem, Item, ObjectItem, SegmentItem
 from protocol.records import Columns
-from protocol.registration import Encryption, Registration, classify, make_registration
+from protocol.registration import Encryption, classify, make_registration
 from protocol.schema import Field, schema_hash
 from protocol.segment import Layout, Segment, seal
 from protocol.sync import AgentSync, HubIdentity, Outcome
-from protocol.times import ClockMark, ClockReading, ClockSource
+from protocol.times import ClockMark, ClockSource
+from tests.protocol import objects
 
 BY = Actor(who="operator:test", source="console")
 HUB_KEY = SigningKey(b"h" * 32)
@@ -239,43 +240,23 @@ class Source:
             resource=self.id,
             agent=agent.id,
             local_name=local_name,
-            version=1,
-            previous=None,
-            kind="structured",
             name_zh="车位状态",
             name_en="Bay states",
-            description="",
             pack="parking.bay",
-            pack_version=1,
             schema=SCHEMA,
             schema_hash=schema_hash(SCHEMA),
             record_index=(),
-            storage_address="shanmen:segments",
-            access_method="GET /v1/resources/{id}/segments",
-            rhythm="event",
-            extent=None,
             owner=None,
             owner_basis="none",
             producer=agent.id,
-            provider=None,
-            users=(),
-            user_policy="",
-            data_type="records",
-            registered_at=ClockReading(
-                wall_us=T0, offset_us=0, error_us=0, source=ClockSource.SYSTEM
-            ),
             region="330523",
-            place="",
-            coordinates=None,
             classification=classify(grade, "structured"),
             grade=grade,
-            secrecy=Secrecy.PUBLIC,
             encryption=Encryption(suite=1, epoch_s=0, groups=("data",)),
             owner_key=None,
             agent_key=agent.signing.key_id,
-            nonce=bytes(16),
         )
-        self.payload = Registration(**fields | changes)
+        self.payload = objects.entry(**fields | changes)
         self.entry: Envelope = make_registration(self.payload, agent.signing)
         self.new_stream(b"\x01" * 16)
         self.run = b"run-0001"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.status import ask
+from devices.demo.site import BY_EVENT_ID, CHECKS, HEAD
 
 BIN = Path(sys.executable).parent
 
@@ -185,14 +186,8 @@ class World:
     def config(self, name: str = "agent", *, broker: str | None = None, more: str = "") -> Path:
         """An agent.toml with a counter on a JSON topic if there is a broker."""
         path = self.folder / f"{name}.toml"
-        text = f"""
-data = "{self.folder}/{name}-data"
-[hub]
-url = "{self.url}"
-connect_timeout = "2s"
-request_timeout = "5s"
-retry_min = "100ms"
-retry_max = "1s"
+        text = HEAD.format(data=f"{self.folder}/{name}-data", name="gateway", hub=self.url)
+        text += f"""
 [storage]
 budget = "64MiB"
 commit_delay = "200ms"
@@ -209,18 +204,10 @@ pack = "ticket.check"
 id = "site"
 url = "{broker}"
 client_id = "{name}"
-[[device]]
-id = "gates"
-profile = "mqtt/json"
-resource = "checks"
-connection = {{ mqtt = "site", topic = "gates/+/check", device_level = 1 }}
-time = {{ device = "ts" }}
-policy = {{ dedup_key = ["id"] }}
-[device.map]
-ticket_ref = {{ path = "ticket", transform = "pseudonym" }}
-gate_no = {{ path = "gate_no" }}
-direction = {{ path = "direction" }}
 """
+            text += CHECKS.format(
+                id="gates", resource="checks", topic="gates/+/check", policy=BY_EVENT_ID
+            )
         path.write_text(text)
         return path
 

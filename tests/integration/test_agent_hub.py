@@ -66,7 +66,7 @@ async def until_accepted(world: World, config: Path, count: int) -> dict:
     )
 
 
-async def enrol(world: World, config: Path):
+async def enrol(world: World, config: Path, *, says: str = "Enrolled as"):
     out = await done(
         "shanmen-agent",
         "enrol",
@@ -76,7 +76,7 @@ async def enrol(world: World, config: Path):
         "--config",
         str(config),
     )
-    assert "Enrolled as" in out
+    assert says in out
 
 
 async def subscribed(world: World, config: Path):
@@ -221,16 +221,7 @@ async def test_an_agent_that_waits_is_approved_and_delivers(world, broker):
     await world.hub.start()
     await world.add_principal()
     config = world.config(broker=broker.url)
-    out = await done(
-        "shanmen-agent",
-        "enrol",
-        await world.token(),
-        "--owner",
-        world.owner,
-        "--config",
-        str(config),
-    )
-    assert "must approve" in out
+    await enrol(world, config, says="must approve")
     agent = agent_of(world, config)
     await agent.start()
     await subscribed(world, config)

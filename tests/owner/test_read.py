@@ -53,6 +53,12 @@ async def read_again(key: Path, name: str = "east-gate", interval: Interval = In
     return records
 
 
+def east_gate(key: Path) -> list[str]:
+    """The command that reads the world's resource."""
+    phrase = str(key.parent / "phrase")
+    return ["read", "east-gate", "--key", str(key), "--passphrase-file", phrase]
+
+
 async def test_sealed_records_come_back_as_they_were(key: Path) -> None:
     world = World()
     world.fill()
@@ -130,15 +136,7 @@ async def test_stream_that_continues_another_is_told(
     follows = Continues(StreamId(b"s" * 16), 1, named, "fork")
     world.accept(world.segment(b"t" * 16, first=20, continues=follows))
     async with joined(world, key):
-        status, out, err = await run(
-            capsys,
-            "read",
-            "east-gate",
-            "--key",
-            str(key),
-            "--passphrase-file",
-            str(key.parent / "phrase"),
-        )
+        status, out, err = await run(capsys, *east_gate(key))
     assert (status, len(out.splitlines())) == (0, 30)
     assert "continues another: fork" in err
 
@@ -402,14 +400,7 @@ async def test_restored_hub_is_believed_under_its_statement_and_told(
 ) -> None:
     world = World()
     world.fill(4)
-    words = [
-        "read",
-        "east-gate",
-        "--key",
-        str(key),
-        "--passphrase-file",
-        str(key.parent / "phrase"),
-    ]
+    words = east_gate(key)
     async with joined(world, key):
         assert len(await read_again(key)) == 40
         world.restore(kept=2, generation=3)
@@ -544,14 +535,7 @@ async def test_command_prints_json_lines_and_csv(
 ) -> None:
     world = World()
     world.fill()
-    words = [
-        "read",
-        "east-gate",
-        "--key",
-        str(key),
-        "--passphrase-file",
-        str(key.parent / "phrase"),
-    ]
+    words = east_gate(key)
     async with joined(world, key):
         status, out, err = await run(capsys, *words)
         assert (status, len(out.splitlines())) == (0, 30)
@@ -587,15 +571,7 @@ async def test_command_names_the_segment_and_fails(
     world = World()
     segment = body_flipped(world)
     async with joined(world, key):
-        status, _, err = await run(
-            capsys,
-            "read",
-            "east-gate",
-            "--key",
-            str(key),
-            "--passphrase-file",
-            str(key.parent / "phrase"),
-        )
+        status, _, err = await run(capsys, *east_gate(key))
     assert status == cli.UNPROVEN
     assert segment.hex() in err
 
@@ -607,15 +583,7 @@ async def test_command_tells_incomplete_from_false(
     world.fill(1)
     world.accept(late := world.segment(first=10), state=State.HEADER)
     async with joined(world, key):
-        status, out, err = await run(
-            capsys,
-            "read",
-            "east-gate",
-            "--key",
-            str(key),
-            "--passphrase-file",
-            str(key.parent / "phrase"),
-        )
+        status, out, err = await run(capsys, *east_gate(key))
     assert (status, len(out.splitlines())) == (cli.INCOMPLETE, 10)
     assert late.id.hex() in err
 

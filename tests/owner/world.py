@@ -13,18 +13,19 @@ from protocol.chain import NO_SEGMENT
 from protocol.checkpoint import log_origin, make_note
 from protocol.enrolment import make_enrolment
 from protocol.envelope import SealingKey, SigningKey, make, parse
-from protocol.grades import Grade, Secrecy
+from protocol.grades import Grade
 from protocol.ids import ResourceId, RunId, StreamId, resource_id, show
 from protocol.keys import EpochKey
 from protocol.leaf import State, batch_leaf, generation_leaf
 from protocol.merkle import Frontier, leaf_hash
 from protocol.packs import Field, Pack
 from protocol.records import Columns, Record, to_columns
-from protocol.registration import Encryption, Registration, classify, make_registration
+from protocol.registration import Encryption, classify, make_registration
 from protocol.segment import Segment, layout_of, seal
 from protocol.times import ClockMark, ClockReading, ClockSource
 from protocol.token import make_token
 from protocol.wraps import Seen, make_wrap
+from tests.protocol import objects
 
 T0 = 1_795_219_200_000_000
 DAY = 86_400_000_000
@@ -126,45 +127,21 @@ class World:
         self.objects[show(self.agent.principal)] = enrolment.raw
 
     def register(self, **changes):
-        entry = Registration(
+        entry = objects.entry(
             resource=self.resource,
             agent=self.agent.principal,
             local_name=self.name,
-            version=1,
-            previous=None,
-            kind="structured",
-            name_zh="东门检票",
-            name_en="East gate",
-            description="",
             pack=PACK.id,
-            pack_version=1,
             schema=PACK.schema_bytes,
             schema_hash=PACK.schema_hash,
             record_index=(),
-            storage_address="hub:",
-            access_method="GET",
-            rhythm="event",
-            extent=None,
             owner=self.owner.principal,
-            owner_basis="local",
             producer=self.agent.principal,
-            provider=None,
-            users=(),
-            user_policy="",
-            data_type="ticket",
-            region="511527",
-            place="",
-            coordinates=None,
-            registered_at=ClockReading(
-                wall_us=T0, offset_us=0, error_us=0, source=ClockSource.SYSTEM
-            ),
             classification=classify(self.grade, "structured"),
             grade=self.grade,
-            secrecy=Secrecy.PUBLIC,
             encryption=Encryption(suite=1, epoch_s=86_400, groups=PACK.groups),
             owner_key=None,
             agent_key=self.agent.key_id,
-            nonce=rand("entry", 16),
         )
         made = make_registration(msgspec.structs.replace(entry, **changes), self.agent)
         self.objects[made.object_id.hex()] = made.raw
