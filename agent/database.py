@@ -56,11 +56,10 @@ class Database:
     async def open(cls, path: Path, *, budget_bytes: int) -> "Database":
         """Open or create the file (0600). Raises FatalError STORAGE_DAMAGED, UnavailableError."""
         database = cls(path, budget_bytes=budget_bytes)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(database._worker.close, wait=False)
             await database._worker.run(database._open)
-        except BaseException:
-            database._worker.close(wait=False)
-            raise
+            undo.pop_all()
         database._settled.set()
         database._show_level()
         return database
@@ -194,15 +193,9 @@ class Database:
     def _transact(self, name: str, work: Transaction[T]) -> T:
         connection = self._connected()
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            result = work(connection)
-            connection.execute("UPDATE meta SET v = ? WHERE k = 'commit'", (self._number + 1,))
+            result = self._up_to_commit(connection, work)
         except sqlite3.Error as error:
-            self._roll_back(connection)
             raise self._failed(connection, error) from error
-        except BaseException:
-            self._roll_back(connection)
-            raise
         sys.audit("shanmen.point", f"{name}.before")
         try:
             connection.execute("COMMIT")
@@ -212,6 +205,19 @@ class Database:
         self._number += 1
         if name != "commit" or self.disk.is_close or self._number % COMMITS_BETWEEN_MEASURES == 0:
             self.disk.measure(connection)
+        return result
+
+    def _up_to_commit(self, connection: sqlite3.Connection, work: Transaction[T]) -> T:
+        """A transaction but for its COMMIT; whatever fails in it, it is rolled back."""
+        is_whole = False
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            result = work(connection)
+            connection.execute("UPDATE meta SET v = ? WHERE k = 'commit'", (self._number + 1,))
+            is_whole = True
+        finally:
+            if not is_whole:
+                self._roll_back(connection)
         return result
 
     def _judge(self, work: Transaction[T], result: T, error: sqlite3.Error) -> T:

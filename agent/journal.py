@@ -7,6 +7,7 @@ done and acknowledgements given, in the order of the hand-overs.
 
 import asyncio
 import sqlite3
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -166,10 +167,8 @@ class Journal:
                 await self._commit_group()
             while self._pending and self._database.room.is_set():
                 await self._commit_group()
-        except BaseException as error:
-            self._failed = error
-            raise
         finally:
+            self._failed = sys.exception()  # None after a stop
             self._give_up()
 
     def stop(self) -> None:

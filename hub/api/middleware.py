@@ -2,7 +2,7 @@
 
 Order matters and costs little first: route, declared length, credentials (the signature before
 the body), memory for the body, the body itself, its digest, only then the handler, which decodes.
-Here is the one `except Exception` of the hub.
+Here is the one `except Exception` of the hub (docs/decisions/0010).
 """
 
 import asyncio

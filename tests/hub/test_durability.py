@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hub import ingest
 from hub.ledger import Ledger
 from hub.store import leaves, packs, streams
 from hub.store.bodies import Bodies
@@ -202,6 +203,22 @@ async def test_a_failed_fsync_is_no_acceptance(tmp_path: Path, monkeypatch) -> N
             with pytest.raises(UnavailableError):
                 await agent.send(hub, item(one))
         assert await hub.store.read(streams.all_of, agent.id) == []
+
+
+async def test_an_end_that_nobody_foresaw_leaves_nobody_waiting(tmp_path, monkeypatch) -> None:
+    """One group fails while the next is being verified and a third is in the queue."""
+    monkeypatch.setattr(ingest, "GROUP_SEGMENTS", 1)
+    crowd = [Agent(name) for name in "abc"]
+    async with running(tmp_path) as hub:
+        for one in crowd:
+            await one.enrol(hub)
+        sent = [one.send(hub, one.resource().registration) for one in crowd]
+        with kill_at("accept.before"):
+            async with asyncio.timeout(20):
+                ends = await asyncio.gather(*sent, return_exceptions=True)
+        assert [type(end) for end in ends] == [Killed] * 3
+        with pytest.raises(UnavailableError):
+            await crowd[0].send(hub, crowd[0].resource().registration)
 
 
 async def test_object_orphaned(tmp_path: Path) -> None:
