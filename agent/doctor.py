@@ -266,7 +266,7 @@ class Doctor:
             yield Finding("warn", "agent", "agent-stopped")
             return
         state = self._say(f"state.{snapshot['state']}")
-        good = snapshot["state"] in {"running", "starting"}
+        good = snapshot["state"] == "running"
         yield Finding("ok" if good else "warn", "agent", "agent-running", {"state": state})
         for alarm in snapshot["alarms"]:
             yield Finding("fail", "alarms", "", text=alarm_text(alarm, self._say))

@@ -155,11 +155,14 @@ def _driver_line(driver: dict[str, Any], say: Messages) -> str:
 
 
 def _device_line(device: dict[str, Any], say: Messages) -> str:
-    seen = device["last_seen_us"]
+    seen, why = device["last_seen_us"], f"reject.{device['detail']}"
+    state = say(f"device.{device['state']}")
+    if say.has(why):
+        state = say("device.why", state=state, why=say(why))
     return say(
         "status.device",
         name=device["name"],
-        state=say(f"device.{device['state']}"),
+        state=state,
         seen=show_time(seen) if seen else "–",
         messages=device["counters"].get("messages", 0),
     )

@@ -286,13 +286,17 @@ def test_status_lines_in_both_languages():
             | {"name": "r", "grade": "key-protected", "grade_kept": True}
         ],
         "drivers": [{"name": "mqtt/x", "promise": "A", "running": False, "last_error": "gone"}],
-        "devices": [{"name": "d", "state": "online", "last_seen_us": None, "counters": {}}],
+        "devices": [
+            {"name": "d", "state": "garbled", "detail": why, "last_seen_us": None, "counters": {}}
+            for why in ("not-json", "a plug-in's own")
+        ],
     }
-    for lang in ("en", "zh"):
+    for lang, why in (("en", "not understood (the message is not JSON)"), ("zh", "（消息不是")):
         text = "\n".join(lines(json.loads(json.dumps(snapshot)), Messages(lang)))
         assert "\x1b" not in text
         assert "mqtt/x" in text
         assert "key-protected" in text
+        assert why in text
         assert "{" not in text
 
 
