@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from protocol.errors import Code, DecodeError
-from protocol.times import Quality
+from protocol.times import NO_MARKS, Quality
 
 _MINUTE_US: Final = 60_000_000
 _DAY_MINUTES: Final = 1440
@@ -55,7 +55,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     state: CounterState
     increment: int | None  # persons since the last report; None where it cannot be known
-    quality: Quality = Quality(0)
+    quality: Quality = NO_MARKS
     repeat: bool = False  # the report is one that was counted already: no record
 
 
@@ -103,7 +103,7 @@ def _fell(rule: CounterRule, state: CounterState, raw: int, at_us: int, restarte
     """Lower than before: the daily restart, a roll-over, a reset, or a fault; in this order."""
     allowed = _allowed(rule, state, at_us)
     if restarted != "no" and raw <= allowed:
-        quality = Quality.GAP_BEFORE if restarted == "surely" else Quality(0)
+        quality = Quality.GAP_BEFORE if restarted == "surely" else NO_MARKS
         after = _accept(rule, state, raw, at_us, restarts=1)
         return Step(state=after, increment=raw, quality=quality)
     modular = raw - state.raw + rule.wrap

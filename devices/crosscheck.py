@@ -5,7 +5,7 @@ from typing import Final
 
 from devices.mapping import Fault
 from protocol.records import Value
-from protocol.times import Quality
+from protocol.times import NO_MARKS, Quality
 
 Check = Callable[[dict[str, Value]], tuple[Quality, list[Fault]]]
 
@@ -15,14 +15,14 @@ _PARTS: Final = ("free", "occupied", "reserved", "faulty")
 def cross_check(pack: str, values: dict[str, Value]) -> tuple[Quality, list[Fault]]:
     """Repair `values` in place where one value is surely wrong; say what was found."""
     check = _CHECKS.get(pack)
-    return (Quality(0), []) if check is None else check(values)
+    return (NO_MARKS, []) if check is None else check(values)
 
 
 def _lot(values: dict[str, Value]) -> tuple[Quality, list[Fault]]:
     """A part above the total is null; parts that do not add up are kept and marked."""
     total = values.get("total")
     if not isinstance(total, int):
-        return Quality(0), []
+        return NO_MARKS, []
     faults: list[Fault] = []
     for name in _PARTS:
         part = values.get(name)
@@ -31,7 +31,7 @@ def _lot(values: dict[str, Value]) -> tuple[Quality, list[Fault]]:
             faults.append(Fault("more-than-total", name, "total"))
     parts = [part for name in _PARTS if isinstance(part := values.get(name), int)]
     adds_up = sum(parts) == total if len(parts) == len(_PARTS) else sum(parts) <= total
-    return (Quality(0) if adds_up and not faults else Quality.OUT_OF_RANGE), faults
+    return (NO_MARKS if adds_up and not faults else Quality.OUT_OF_RANGE), faults
 
 
 def _passage(values: dict[str, Value]) -> tuple[Quality, list[Fault]]:
@@ -40,7 +40,7 @@ def _passage(values: dict[str, Value]) -> tuple[Quality, list[Fault]]:
     if isinstance(occupancy, int) and occupancy < 0:
         values["occupancy"] = 0
         return Quality.REBASED, []
-    return Quality(0), []
+    return NO_MARKS, []
 
 
 _CHECKS: Final[dict[str, Check]] = {"parking.lot": _lot, "visitor.passage": _passage}

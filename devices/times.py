@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from protocol.times import Quality
+from protocol.times import NO_MARKS, Quality
 
 #: Older device times are a reset clock (1970, 2000), not old data: 2020-01-01T00:00:00Z, µs.
 PLAUSIBLE_FROM_US: Final = 1_577_836_800_000_000
@@ -44,14 +44,14 @@ def judge(device_us: int | None, gateway_us: int, trust: Trust) -> Judged:
         return Judged(gateway_us, device_us, Quality.CLOCK_GATEWAY)
     age = gateway_us - device_us
     if trust.mode == "always":
-        return Judged(device_us, None, Quality(0))
+        return Judged(device_us, None, NO_MARKS)
     if gateway_us < PLAUSIBLE_FROM_US <= device_us:
         # The gateway woke up without a battery for its clock (R38): the device knows better.
-        return Judged(device_us, None, Quality(0))
+        return Judged(device_us, None, NO_MARKS)
     believed = -trust.future_us <= age <= trust.within_us
     kept_back = trust.bulk_old_ok and age > trust.within_us and device_us >= PLAUSIBLE_FROM_US
     if believed or kept_back:
-        return Judged(device_us, None, Quality(0))
+        return Judged(device_us, None, NO_MARKS)
     return Judged(gateway_us, device_us, Quality.CLOCK_GATEWAY | Quality.CLOCK_CONFLICT)
 
 

@@ -48,20 +48,27 @@ def check_columns(pack: Pack, columns: Columns) -> list[Problem]:
     """
     problems: list[Problem] = []
     _check_fixed(columns, problems)
+    declared = 0
     for field in pack.fields:
         column = columns.fields.get(field.name)
         if column is None:
             continue
+        declared += 1
         if field.type == "float":
             column = columns.fields[field.name] = _floats(column)
         _check_field(field, column, problems)
+    if declared < len(columns.fields):
+        _find_undeclared(pack, columns, problems)
+    return problems
+
+
+def _find_undeclared(pack: Pack, columns: Columns, problems: list[Problem]) -> None:
     for name in columns.fields.keys() - set(pack.names):
         column = columns.fields[name]
         rows = [row for row, value in enumerate(column) if value is not None]
         if rows:
             expected = f"a field of {pack.id}"
             problems.append(Problem(name, rows, column[rows[0]], expected, "unknown-field"))
-    return problems
 
 
 @dataclass(slots=True)
@@ -76,12 +83,12 @@ class _Check:
     def typed(self, expected: str, *, absent: bool = True) -> Sequence[Any]:
         """Report foreign types; give the values of the right type."""
         types = set(map(type, self.column))
+        if types == {self.wanted}:
+            return self.column
         allowed = {self.wanted, _NONE} if absent else {self.wanted}
         if not types <= allowed:
             rows = [row for row, value in enumerate(self.column) if type(value) not in allowed]
             self.problems.append(Problem(self.name, rows, self.column[rows[0]], expected, "type"))
-        if types == {self.wanted}:
-            return self.column
         return [value for value in self.column if type(value) is self.wanted]
 
     def report(self, is_wrong: Callable[[Any], bool], expected: str, kind: ProblemKind) -> None:

@@ -60,6 +60,8 @@ class Quality(IntFlag):
     MAYBE_REPEAT = 1 << 10  # class B: acknowledged without an id, may have come twice
 
 
+NO_MARKS: Final = Quality(0)  # made once: each `Quality(…)` and `|` runs functions of `enum`
+
 _RFC3339 = re.compile(
     r"(\d{4})-(\d{2})-(\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,18}))?"
     r"(?:([Zz])|([+-])(\d{2}):(\d{2}))",

@@ -123,8 +123,9 @@ class _Client(aiomqtt.Client):
         if message.qos:
             self.unacknowledged.append(delivery)
         self.wake.set()
-        self.received_most = max(self.received_most, self._waiting())
-        if self._waiting() >= self.limit:
+        waiting = self._waiting()
+        self.received_most = max(self.received_most, waiting)
+        if waiting >= self.limit:
             self._pause()
 
     def acknowledge(self, delivery: Delivery) -> None:

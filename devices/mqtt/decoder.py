@@ -29,7 +29,7 @@ from devices.times import Judged, judge, parse
 from devices.transforms import local_day, pseudonym, pseudonym_plate
 from protocol.errors import DecodeError
 from protocol.records import Record, Value
-from protocol.times import Quality
+from protocol.times import NO_MARKS, Quality
 
 _BOM = b"\xef\xbb\xbf"
 #: Largest JSON message of a device, in bytes: gates and counters send hundreds.
@@ -104,29 +104,30 @@ class JsonDecoder:
         source = self.source
         values, faults = source.mapping.values(document)
         time, time_fault = self._time(document, gateway_us)
-        quality = time.quality
+        quality = int(time.quality)  # int: `|` of two flags runs functions of `enum`
         if time_fault is not None:
             faults.append(time_fault)
         marks, crossed = cross_check(source.pack, values)
         faults += crossed
-        quality |= marks
+        quality |= int(marks)
         if faults:
-            quality |= Quality.OUT_OF_RANGE
+            quality |= int(Quality.OUT_OF_RANGE)
         identity, repeated = self._identity(device, document, message)
-        quality |= repeated
+        quality |= int(repeated)
         watermarks: list[Watermark] = []
         keep = True
         if source.counters:
             keep, more = self._count_totals(device, values, time, message, watermarks)
-            quality |= more
-        self._hide(source.mapping, values, time.event_us)
+            quality |= int(more)
+        if source.personal:
+            self._hide(source.mapping, values, time.event_us)
         rows: list[Rows] = []
         if keep and any(value is not None for value in values.values()):
             record = Record(
                 event_time_us=time.event_us,
                 device=device,
                 values=values,
-                quality=int(quality),
+                quality=quality,
                 device_time_us=time.device_us,
             )
             rows.append(Rows(resource=source.resource, records=[record]))
@@ -157,17 +158,17 @@ class JsonDecoder:
         if source.dedup_steps:
             parts = [_plain(dig(document, steps)) for steps in source.dedup_steps]
             if all(part is not None for part in parts):
-                return msgspec.msgpack.encode([source.id, device, *parts]), Quality(0)
+                return msgspec.msgpack.encode([source.id, device, *parts]), NO_MARKS
             self._count(device, "no_id")
         if source.promise is Promise.D:
-            return None, Quality(0)
+            return None, NO_MARKS
         digest = blake2b(message.payload, digest_size=8, key=message.topic.encode()[:64]).digest()
         seen = digest in self._recent
         self._recent.append(digest)
         if message.dup or seen:
             self._count(device, "maybe_repeat")
             return None, Quality.MAYBE_REPEAT
-        return None, Quality(0)
+        return None, NO_MARKS
 
     def _count_totals(
         self,
@@ -178,7 +179,7 @@ class JsonDecoder:
         watermarks: list[Watermark],
     ) -> tuple[bool, Quality]:
         """Turn totals into increments in place; False if the message was counted before."""
-        quality, fresh = Quality(0), False
+        quality, fresh = NO_MARKS, False
         has_time = not time.quality & Quality.CLOCK_GATEWAY
         for one in self.source.counters:
             raw = values.get(one.name)

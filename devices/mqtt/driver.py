@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from devices.driver import (
     DeviceState,
     Driver,
@@ -129,8 +131,12 @@ class MqttDriver:
         if message.qos == 0:
             return reading
         # Totals may wait for the next commit; but not while they fill the broker's window.
-        hurry = connection.client.half_full
-        return _with_ack(reading, partial(self._acknowledge, connection, delivery), hurry=hurry)
+        hurry = reading.promise is Promise.D and connection.client.half_full
+        return replace(
+            reading,
+            promise=Promise.B if hurry else reading.promise,
+            ack=partial(self._acknowledge, connection, delivery),
+        )
 
     def decode(self, message: Message, now_us: int) -> Reading:
         """The reading of one message, without its acknowledgement; for the test kit as well."""
@@ -175,18 +181,6 @@ class MqttDriver:
                 self._context.health.changed(device, DeviceState.SILENT)
         stale = self._lorawan.stale(now_us)
         return [] if stale is None else [stale]
-
-
-def _with_ack(reading: Reading, ack: Callable[[], None], *, hurry: bool) -> Reading:
-    return Reading(
-        rows=reading.rows,
-        identity=reading.identity,
-        watermarks=reading.watermarks,
-        rejected=reading.rejected,
-        urgent=reading.urgent,
-        promise=Promise.B if hurry and reading.promise is Promise.D else reading.promise,
-        ack=ack,
-    )
 
 
 def _settings(
