@@ -28,11 +28,12 @@ from devices.driver import Promise, Reading, Rows
 from devices.loader import DriverPlan, Request, ResourceUse
 from protocol.packs import Pack, parse_pack
 from protocol.records import Record
-from tests.bench.load import DISTINCT, KINDS, Load, field, hand_overs, packs
+from tests.bench.load import DISTINCT, KINDS, field, hand_overs, packs
 
 TEXT = "text"
 TEXT_CHARS = 620  # of 95 kinds: what no compression brings below 500 B
 TEXT_DISTINCT = 4_000  # more than a segment holds, so that none compresses against itself
+POLLED_DISTINCT = 12_000  # two minutes at 100 a second
 LETTERS = bytes(32 + n % 95 for n in range(256))
 
 HandOver = tuple[str, list[Record]]
@@ -180,16 +181,14 @@ class LoadDriver:
         await asyncio.Event().wait()
 
     async def _polled(self) -> AsyncIterator[Reading]:
-        loads = [Load(kind) for kind in KINDS]
+        made = cycle(list(hand_overs(POLLED_DISTINCT, 1)))
         self._begin()
-        turn, due = 0, time.monotonic()
-        while True:
+        due = time.monotonic()
+        for kind, [record] in made:
             due += 1 / self._config.rate
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            load = loads[turn % len(loads)]
-            turn += 1
-            record = msgspec.structs.replace(load.take(1)[0], event_time_us=time.time_ns() // 1000)
-            yield self._reading(load.kind, [record])
+            now = msgspec.structs.replace(record, event_time_us=time.time_ns() // 1000)
+            yield self._reading(kind, [now])
 
 
 async def _nothing() -> AsyncIterator[Reading]:
