@@ -54,6 +54,8 @@ TABLES: Final[tuple[str, ...]] = (
         " records INT, duplicates INT, maybe_repeat INT, quarantined INT, accepted INT, lost INT,"
         " due_n INT, due_bytes INT, grace_n INT, grace_bytes INT)"
     ),
+    # AUTOINCREMENT costs a page a commit, but salvage also finds rows of freed pages: an id that
+    # came again would put a sealed row before one that waits
     (
         "CREATE TABLE journal(id INTEGER PRIMARY KEY AUTOINCREMENT, stream BLOB, run BLOB,"
         " first_row INT, n INT, boot_ns INT, wall_us INT, clock INT, body BLOB)"
