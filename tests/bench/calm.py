@@ -1,6 +1,7 @@
 """What it costs to be there: memory of the process tree, idle CPU, bytes written to the device."""
 
 import asyncio
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ import psutil
 from devices.demo.figures import Figures
 from devices.simulators.broker import Broker
 from tests.bench.site import Site, make, peak, publish
+from tests.shared import ROOT
 
 MB = 1_000_000
 DATA_BYTES = 128 << 20  # RLIMIT_DATA of the big spool
@@ -87,7 +89,10 @@ async def big_spool(figures: Figures, folder: Path) -> None:
 
 
 async def idle(figures: Figures, folder: Path) -> None:
-    """CPU of three agents side by side: nothing to do, polled, messages; and the first segment."""
+    """CPU of three agents side by side: nothing to do, polled, messages; and the first segment.
+
+    Beside them the least program that takes the same messages as durably (tests/bench/floor.py).
+    """
     broker = Broker(folder / "broker")
     await broker.start()
     publishing = asyncio.create_task(publish(broker.url, 100, folder / "book"))
@@ -108,12 +113,20 @@ async def idle(figures: Figures, folder: Path) -> None:
         figures.add("first_segment_s", await sites[2].first_accepted() - began)
         for site in sites[:2]:
             await site.start("agent")
+        words = [sys.executable, "-m", "tests.bench.floor", f"{broker.port}", f"{folder / 'floor'}"]
+        floor = await asyncio.create_subprocess_exec(*words, cwd=ROOT)
+        least = psutil.Process(floor.pid)
         await asyncio.sleep(10)
         before, at = [site.cpu_s("agent") for site in sites], time.monotonic()
+        spent_least = -sum(least.cpu_times()[:2])
         await asyncio.sleep(IDLE_S)
         spent = time.monotonic() - at
+        spent_least += sum(least.cpu_times()[:2])
+        floor.kill()
+        await floor.wait()
         for name, site, old in zip(("idle", "polled", "messages"), sites, before, strict=True):
             figures.add(f"{name}_cpu", (site.cpu_s("agent") - old) / spent * 100)
+        figures.add("messages_floor_cpu", spent_least / spent * 100, "% of a core: paho, SQLite")
         figures.add("messages_accepted", _accepted(await sites[2].look()), "records")
         await still.stop()
     finally:
