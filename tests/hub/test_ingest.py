@@ -1,6 +1,7 @@
 """Batches against the hub's core: every verdict, proven to the agent's own verifier."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import msgspec
@@ -59,20 +60,39 @@ async def test_group_commit_is_one_pack_and_one_checkpoint_for_many_agents(hub) 
     crowd = [Agent(f"g{n}") for n in range(8)]
     for one in crowd:
         await one.enrol(hub)
-    sources = [one.resource() for one in crowd]
+    first, *others = [
+        one.send(hub, source.registration, item(source.seal()))
+        for one in crowd
+        for source in (one.resource(),)
+    ]
+    loop, held, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     passed: list[str] = []
-    with at_points(passed.append):
-        await asyncio.gather(
-            *(
-                one.send(hub, source.registration, item(source.seal()))
-                for one, source in zip(crowd, sources, strict=True)
-            )
-        )
-    # The first request may be a group of its own; what came while it ran is the second.
-    assert passed.count("accept.after") == passed.count("pack.folder-synced") <= 2
-    assert passed.index("pack.folder-synced") < passed.index("accept.before")
-    assert passed.index("accept.after") < passed.index("checkpoint.signed")
-    assert passed.index("last-checkpoint.after") < passed.index("answer.ready")
+
+    def hold_the_first(name: str) -> None:
+        passed.append(name)
+        if name == "pack.folder-synced" and passed.count(name) == 1:
+            loop.call_soon_threadsafe(held.set)
+            assert go_on.wait(10)
+
+    with at_points(hold_the_first):
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            try:
+                tasks.create_task(first)
+                await held.wait()
+                for one in others:
+                    tasks.create_task(one)
+                while hub.ingest.waiting < len(others):
+                    await asyncio.sleep(0)
+            finally:
+                go_on.set()
+    # One group of the first alone, one of all that came while it was under way.
+    steps = ("pack.folder-synced", "accept.before", "accept.after", "checkpoint.signed",
+             "last-checkpoint.after")  # fmt: skip
+    at = {step: [n for n, name in enumerate(passed) if name == step] for step in steps}
+    assert {step: len(places) for step, places in at.items()} == dict.fromkeys(steps, 2)
+    for group in (0, 1):
+        assert sorted(steps, key=lambda step: at[step][group]) == list(steps)
+    assert passed[-len(others) :] == ["answer.ready"] * len(others)
 
 
 async def test_replayed_batch(hub, agent) -> None:
