@@ -100,6 +100,7 @@ class Forks:
                 result.stream.state = StreamState.LIVE
                 bound.epoch = max(bound.epoch, shown.epoch)
                 bound.counters.lost += result.lost
+                bound.counters.accepted += result.dropped
                 lane.epochs.close(bound)
                 lane.journal.take_back(bound.id, result.watermarks)
                 if result.watermarks:
@@ -145,9 +146,9 @@ class Forks:
             result.rows += self._body(connection, bound, body, end, result)
         result.rows.sort(key=lambda row: (row.first_row, row.id))
         connection.execute(
-            "UPDATE stream SET due_n = 0, due_bytes = 0, sealed = sealed - ?, lost = lost + ?"
-            " WHERE id = ?",
-            (result.returned, result.lost, end.stream),
+            "UPDATE stream SET due_n = 0, due_bytes = 0, sealed = sealed - ?, lost = lost + ?,"
+            " accepted = accepted + ? WHERE id = ?",
+            (result.returned, result.lost, result.dropped, end.stream),
         )
         # Epoch numbers of before the restore are taken, under other keys.
         epoch = max(bound.epoch, covered.epoch)

@@ -29,6 +29,9 @@ _LOG: Final = logging.getLogger(__name__)
 #: The byte that the hub sends every 5 s while it has nothing to say; no msgpack array begins so.
 HEARTBEAT: Final = b"\x00"
 POLL_BYTES_MAX: Final = 4 * limits.INBOX_BYTES_MAX
+#: A poll that ends sooner, with nothing, was ended by another one of our name (a clone of this
+#: gateway), or by a hub that stops: asking again at once would make a storm of polls.
+CUT_SHORT_S: Final = 5.0
 _KEEP: Final = "inbox"
 
 
@@ -98,6 +101,7 @@ class Inbox:
         self._answered: Callable[[], None] = lambda: None
         self._turn = asyncio.Lock()
         self._failures = 0
+        self._cut_short = 0  # polls in a row
         self.state = InboxState()
 
     @property
@@ -135,12 +139,15 @@ class Inbox:
                 if self._failures == 1:
                     _LOG.info("inbox poll failed", extra={"reason": str(error)})
                 after_s = error.after_s if isinstance(error, LaterError) else 0.0
-                await asyncio.sleep(max(after_s, self._wait_s()))
+                await asyncio.sleep(max(after_s, self._wait_s(self._failures)))
+            else:
+                if self._cut_short:
+                    await asyncio.sleep(self._wait_s(self._cut_short))
 
     async def _poll(self) -> None:
         generation, n = self.applied
         query = {"generation": str(generation), "n": str(n)}
-        body = bytearray()
+        began_ns, body = self._clock.boot_ns(), bytearray()
         async for piece in self._client.poll(query):
             if self._failures:
                 self._failures = 0
@@ -150,13 +157,15 @@ class Inbox:
                 del body[:1]
             if len(body) > POLL_BYTES_MAX:
                 raise DecodeError(Code.TOO_LARGE, field="inbox", value=len(body))
-        if body:
-            await self.take(_envelopes(bytes(body)))
+        messages = _envelopes(bytes(body)) if body else []
+        await self.take(messages)
         self._answered()
+        is_short = self._clock.boot_ns() - began_ns < CUT_SHORT_S * 1e9
+        self._cut_short = self._cut_short + 1 if is_short and not messages else 0
 
-    def _wait_s(self) -> float:
+    def _wait_s(self, tries: int) -> float:
         shortest, longest = self._back_off_s
-        cap = min(longest, shortest * 2.0 ** min(self._failures - 1, 16))
+        cap = min(longest, shortest * 2.0 ** min(tries - 1, 16))
         return cap * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads load, decides nothing
 
     async def take(self, raws: Sequence[bytes]) -> None:

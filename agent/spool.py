@@ -125,10 +125,10 @@ class Spool:
         return found + items
 
     async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> int:
-        """Record what a verified outcome proves, then do what its other verdicts ask for.
+        """Record what a verified outcome proves, then follow its other verdicts; number accepted.
 
-        Returns how many items were accepted. Raises UnavailableError on a full disk: the answer
-        is lost, the same items are sent again, and the hub answers the same.
+        Raises UnavailableError on a full disk: the answer is lost, the same items are sent again,
+        and the hub answers the same.
         """
         received = await self.record(outcome, items)
         await self.follow(received)
@@ -138,9 +138,8 @@ class Spool:
     async def record(self, outcome: Outcome, items: Sequence[SpoolItem]) -> Received:
         """Move everything that an outcome proves, in one transaction `receipt`.
 
-        A generation that this file does not know yet makes due again, in the same transaction,
-        what the hub was given before it was restored. The file decides, and not what the
-        conversation has in memory: if this fails, the next answer says nothing new.
+        A generation that this file does not know makes due again, in the same transaction, what the
+        restored hub was given before. The file decides, not the conversation's memory.
         """
         results = list(zip((item.ref for item in items), outcome.items, strict=False))
         accepted = [(ref, result) for ref, result in results if result.accepted]
@@ -187,6 +186,17 @@ class Spool:
         self._not_before[stream] = self._clock.monotonic_us() + int(seconds * 1e6)
         # A quiet site has nothing else that would wake the uplink when the time is over.
         asyncio.get_running_loop().call_later(seconds + HOLD_SLACK_S, self.wake.set)
+
+    def held_s(self) -> float:
+        """Seconds until the first of the streams that are held may be sent; 0 if none is."""
+        now_us = self._clock.monotonic_us()
+        left = [until - now_us for until in self._not_before.values() if until > now_us]
+        return min(left) / 1e6 + HOLD_SLACK_S if left else 0.0
+
+    def release(self) -> None:
+        """Whatever was held may be sent: the reason was the hub's, and is gone."""
+        self._not_before.clear()
+        self.wake.set()
 
     async def stats(self) -> SpoolStats:
         """What waits and what is kept; O(1) in the spool's size."""
@@ -369,9 +379,8 @@ def _to_grace(connection: sqlite3.Connection, ref: Ref) -> list[tuple[bytes, int
         " grace_bytes = grace_bytes + ?, accepted = accepted + ? WHERE id = ?",
         (int(was_due), size if was_due else 0, size, records, ref.stream),
     )
-    resource = connection.execute(
-        "SELECT resource FROM stream WHERE id = ?", (ref.stream,)
-    ).fetchone()
+    of_stream = "SELECT resource FROM stream WHERE id = ?"
+    resource = connection.execute(of_stream, (ref.stream,)).fetchone()
     return [(resource[0], records)] if resource else []
 
 

@@ -44,6 +44,8 @@ BATCH_BYTES_MIN: Final = 64 * 1024
 GATHER_S: Final = 0.1
 #: `later` for so long is not about load.
 _ASK_WHY_S: Final = 30.0
+#: What an operator of the hub ends; until then the hub is asked for nothing but that.
+_UNTIL_DECIDED: Final = frozenset({Code.AGENT_WAITING, Code.AGENT_SUSPENDED})
 _STRANGER: Final = frozenset({Code.UNKNOWN_KEY, Code.UNKNOWN_AGENT})
 _CLOCK_CODES: Final = frozenset({Code.CLOCK_SKEW, Code.EXPIRED})
 
@@ -59,6 +61,14 @@ class Outgoing(Protocol):
 
     async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> object:
         """Apply a verified answer in one transaction."""
+        ...
+
+    def held_s(self) -> float:
+        """Seconds until something that is held back may be sent; 0 if nothing is."""
+        ...
+
+    def release(self) -> None:
+        """Hold nothing back any more."""
         ...
 
 
@@ -155,16 +165,22 @@ class Uplink:
         """Send one batch if there is anything; else wait for it."""
         if self._needs_time():
             await learn_time(self._client, self._clock, self._sync.hub)
+        if self.refused in _UNTIL_DECIDED:
+            # Before a whole batch is sent for nothing; raises while it is still so.
+            await self._client.get("/v1/streams", limit=ANSWER_BYTES_MAX)
+            self.refused = None
+            self._health.clear_alarm("suspended")
+            self._spool.release()
         self._spool.wake.clear()
         items = await self._spool.next_items(self._bytes_max, SYNC_ITEMS_MAX)
         if not items:
             self._progress.receipt()
-            self._progress.turn(waits=True)
+            held_s = self._spool.held_s()
+            self._progress.turn(waits=True, rest_s=held_s)
             # What the hub asked to send later is not announced by `wake`.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._later_s or None):
+                async with asyncio.timeout(held_s or None):
                     await self._spool.wake.wait()
-            self._later_s = 0.0
             return
         self._progress.turn(waits=False)
         await self._exchange(items)

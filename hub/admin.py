@@ -279,9 +279,12 @@ class Admin:
                 )
             return _agent(agents.set_state(tx, agent, new, by, now_us, reason=asked.reason))
 
-        return await self._record(
+        answer = await self._record(
             by, f"agent.{asked.decision}", ids.show(agent), asked.reason, change
         )
+        if self.bells is not None:
+            self.bells.ring(agent)  # its poll ends, and it asks whether it may send
+        return answer
 
 
 def read_token_text(secret: bytes) -> str:

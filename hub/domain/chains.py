@@ -21,7 +21,7 @@ class Stream:
     id: bytes
     seq: int
     head: bytes
-    run: bytes  # the newest run in its first segment: the process that began it
+    run: bytes  # the newest run in its first segment: the process that began it; empty: decided
     last_seq: int | None = None  # where the stream that continues it says that it ends
     committed_seq: int = -1
     committed_head: bytes = b""

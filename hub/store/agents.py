@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
 from hub.domain.agents import AgentState, check_move
-from hub.store import audit, keys, rows
+from hub.store import audit, keys, rows, streams
 from hub.store.audit import Actor
 from hub.store.engine import Tx
 from hub.store.prepared import Prepared
@@ -67,12 +67,18 @@ def all_of(tx: Tx, *, site: str | None = None) -> list[AgentRow]:
 def set_state(
     tx: Tx, agent_id: bytes, new: AgentState, by: Actor, now_us: int, *, reason: str = ""
 ) -> AgentRow:
-    """Approve, suspend or resume. Raises RefusedError for an unknown agent or a forbidden move."""
+    """Approve, suspend or resume. Raises RefusedError for an unknown agent or a forbidden move.
+
+    Resumed, it is judged from now on: turns that two clones took before must not suspend the one
+    that stays when it begins a stream after the other's.
+    """
     old = get(tx, agent_id)
     if old is None:
         raise RefusedError(Code.UNKNOWN_AGENT, field="agent", value=agent_id.hex())
     check_move(old.state, new)
     tx.execute(update(agent).where(agent.c.id == agent_id), {"state": new.value, "reason": reason})
+    if new is AgentState.ACTIVE:
+        streams.forget_runs(tx, agent_id)
     audit.record(
         tx,
         by,

@@ -21,7 +21,7 @@ class StreamRow(msgspec.Struct, frozen=True, kw_only=True):
     seq: int  #: of the last accepted segment
     head: bytes  #: its id
     last_seq: int | None  #: where the stream that continues this one says that it ends
-    run: bytes  #: the newest run in its first segment
+    run: bytes  #: the newest run in its first segment; empty once that is decided (`forget_runs`)
     created_us: int
 
 
@@ -106,6 +106,11 @@ def add(tx: Tx, row: StreamRow) -> int:
 def close(tx: Tx, n: int, last_seq: int) -> None:
     """Bound a stream that another continues: nothing above `last_seq` will be accepted in it."""
     tx.execute(update(stream).where(stream.c.n == n), {"last_seq": last_seq})
+
+
+def forget_runs(tx: Tx, agent: bytes) -> None:
+    """Whoever began the agent's streams: an operator has decided, what was before counts no more."""
+    tx.execute(update(stream).where(stream.c.agent == agent), {"run": b""})
 
 
 def move(tx: Tx, moves: Iterable[Move]) -> bool:

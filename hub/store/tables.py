@@ -214,7 +214,7 @@ stream = Table(
     Column("seq", BigInteger, nullable=False),  # of the last accepted segment
     Column("head", Bytes, nullable=False),  # its id
     Column("last_seq", BigInteger),  # set when another stream continues this one
-    Column("run", Bytes, nullable=False),  # the newest run in its first segment
+    Column("run", Bytes, nullable=False),  # the newest run in its first segment, or empty
     Column("created_us", BigInteger, nullable=False),
     UniqueConstraint("agent", "resource", "id"),
 )

@@ -200,6 +200,31 @@ async def test_a_poll_that_never_ends_growing_is_cut():
             await inbox._poll()
 
 
+async def test_polls_that_end_each_other_do_not_become_a_storm(monkeypatch):
+    """Two clones of one gateway: at the hub a newer poll ends the older one at once."""
+    waits = []
+    real_sleep = asyncio.sleep
+
+    async def sleep(seconds):
+        if seconds:
+            waits.append(seconds)
+        await real_sleep(0)
+
+    hub = Hub(*[wire.encode([])] * 5, wire.encode([message(1, budget())]), "swallow")
+    async with serving(hub) as url, client_of(url) as client:
+        inbox = await inbox_of(client=client)
+        monkeypatch.setattr("agent.inbox.asyncio.sleep", sleep)
+        task = asyncio.create_task(inbox.run())
+        async with asyncio.timeout(10):
+            while len(hub.requests) < 7:
+                await real_sleep(0.001)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert len(waits) == 5  # none after the poll that brought a message
+    assert all(0.001 * 2**n / 2 <= wait <= 0.01 for n, wait in enumerate(waits[:4]))
+
+
 # --- watch ---------------------------------------------------------------------------------------
 
 

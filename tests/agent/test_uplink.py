@@ -104,12 +104,19 @@ class Spool:
         self.asked = []
         self.empty = asyncio.Event()
         self.error = None
+        self.released = 0
 
     async def next_items(self, bytes_max, items_max):
         self.asked.append(bytes_max)
         if not self.items:
             self.empty.set()
         return self.items[: min(items_max, bytes_max // 1000)]
+
+    def held_s(self):
+        return 0.0
+
+    def release(self):
+        self.released += 1
 
     async def apply(self, outcome, items):
         if self.error:
@@ -555,3 +562,38 @@ def test_the_environment_cannot_turn_verification_off(tmp_path):
         check=True,
     )
     assert out.stdout.split() == ["CERT_REQUIRED", "True"]
+
+
+async def test_a_resumed_agent_sends_again_and_asks_small_until_then(tmp_path):
+    refusal = web.json_response({"error": {"key": "agent-suspended"}}, status=403)
+    hub = Hub(b"later", refusal, refusal, b"streams", b"ok")
+    spool = Spool(3)
+
+    def verdict(raw, count):
+        return outcome(count, verdicts=[Later(3600)] * count if raw == b"later" else None)
+
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(verdict), tmp_path)
+        async with running(link):
+            while link.refused is None:
+                await asyncio.sleep(0)
+            link.ask_again()
+            await spool.empty.wait()
+        assert link.refused is None
+        assert not link.health.alarms
+    asked = [path for _method, path, *_ in hub.requests]
+    assert asked == ["/v1/sync", "/v1/streams", "/v1/streams", "/v1/streams", "/v1/sync"]
+    assert spool.released == 1
+
+
+async def test_an_uplink_whose_streams_are_all_held_is_not_stuck(tmp_path):
+    hub = Hub(b"ok")
+    spool = Spool(0)
+    spool.held_s = lambda: 3600.0
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        async with running(link):
+            await spool.empty.wait()
+            await asyncio.sleep(0)
+            assert link.progress.uplink_waits
+            assert link.progress.since_turn_s() < -3000

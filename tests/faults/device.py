@@ -25,8 +25,17 @@ class Books:
 class Device:
     """Sends a mix of the three classes while it runs; `drain` waits until everything is taken."""
 
-    def __init__(self, port: int, on_ack: Callable[[str], None] = lambda _key: None) -> None:
+    def __init__(
+        self,
+        port: int,
+        on_ack: Callable[[str], None] = lambda _key: None,
+        *,
+        mix: str = "AAADE",
+        first: int = 1,
+    ) -> None:
+        """mix: the kinds that it sends in turn. first: number of its first message of each kind."""
         self.port = port
+        self.mix = mix
         self.books = Books()
         self.producing = True
         self.pause_s = 0.002
@@ -36,7 +45,7 @@ class Device:
             int
         ] = []  # event times, µs, of the next checks: an odd day, a wrong clock
         self.junk = 0  # so many records that no pack takes are sent next
-        self._next = {"A": 1, "D": 1, "E": 1, "J": 1}
+        self._next = dict.fromkeys("ADEJ", first)
         self._open: dict[str, dict[str, object]] = {}
         self._changed = asyncio.Event()
 
@@ -120,7 +129,7 @@ class Device:
                 self.junk -= 1
                 message = self._make("J")
             else:
-                message = self._make("AAADE"[turn % 5])
+                message = self._make(self.mix[turn % len(self.mix)])
             turn += 1
             writer.write(json.dumps(message).encode() + b"\n")
             await writer.drain()

@@ -68,7 +68,13 @@ ROWS: dict[str, tuple[str, ...]] = {
         "faults/test_short.py::test_clock_unknown_before_the_first_sync",
     ),
     "image restore": ("torture:kills", "faults/test_short.py::test_killed_at_named_points"),
-    "two live clones": ("hub/test_ingest.py::test_two_clones_taking_turns_are_suspended",),
+    "two live clones": (
+        "faults/test_clones.py::test_two_live_clones_wait_for_the_admin_and_nothing_of_either_is_lost",
+        "hub/test_ingest.py::test_two_clones_taking_turns_are_suspended",
+        "hub/test_ingest.py::test_the_clone_that_stays_is_judged_from_its_resumption_on",
+        "agent/test_uplink.py::test_a_resumed_agent_sends_again_and_asks_small_until_then",
+        "agent/test_inbox_watch.py::test_polls_that_end_each_other_do_not_become_a_storm",
+    ),
     "hub restored with and without packs": (
         "torture:kills",
         "agent/test_hub_restored.py::test_restored_hub_gets_everything_that_is_still_held",

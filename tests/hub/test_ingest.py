@@ -299,6 +299,27 @@ async def test_two_clones_taking_turns_are_suspended(hub, agent) -> None:
     assert verdicts(await agent.send(hub, item(bays.seal()))) == ["Accepted"]
 
 
+async def test_the_clone_that_stays_is_judged_from_its_resumption_on(hub, agent) -> None:
+    bays = agent.resource()
+    await agent.send(hub, bays.registration, item(bays.seal()))
+
+    async def follow(number: int, run: bytes) -> AgentState:
+        bays.run = run
+        said = bays.follow(bytes([number]) * 16)
+        bays.row += 100
+        assert verdicts(await agent.send(hub, item(bays.seal(continues=said)))) == ["Accepted"]
+        return (await hub.store.read(agents.get, agent.id)).state
+
+    assert await follow(2, b"run-0002") is AgentState.ACTIVE
+    assert await follow(3, b"run-0001") is AgentState.SUSPENDED
+    await hub.store.write(
+        "resume", agents.set_state, agent.id, AgentState.ACTIVE, BY, T0, reason=""
+    )
+    assert await follow(4, b"run-0002") is AgentState.ACTIVE, "the one that stays begins anew"
+    assert await follow(5, b"run-0001") is AgentState.ACTIVE, "the other's spool, by hand"
+    assert await follow(6, b"run-0002") is AgentState.SUSPENDED, "and turns are turns again"
+
+
 async def test_one_restored_image_is_no_clone(hub, agent) -> None:
     bays = agent.resource()
     await agent.send(hub, bays.registration, item(bays.seal()))
