@@ -261,7 +261,8 @@ def fold(connection: sqlite3.Connection, before_us: int) -> None:
     ).fetchall()
     for stream, seq, leaf, at_us in rows:
         connection.execute(
-            "INSERT INTO receipt_day VALUES(?, ?, ?, ?, ?, ?)"
+            "INSERT INTO receipt_day(stream, day, from_seq, to_seq, from_leaf, to_leaf)"
+            " VALUES(?, ?, ?, ?, ?, ?)"
             " ON CONFLICT(stream, day) DO UPDATE SET"
             " from_seq = min(from_seq, excluded.from_seq), to_seq = max(to_seq, excluded.to_seq),"
             " from_leaf = min(from_leaf, excluded.from_leaf),"

@@ -74,7 +74,7 @@ async def mend(lane: Lane, damage: Damage, identity: Identity, clock: Clock) -> 
         return open_questions(lane)
 
     def work(connection: sqlite3.Connection) -> list[_Mended]:
-        connection.execute("INSERT OR REPLACE INTO meta VALUES('mended', ?)", (damage.mark,))
+        connection.execute("INSERT OR REPLACE INTO meta(k, v) VALUES('mended', ?)", (damage.mark,))
         hand = _Hand(connection, lane, damage, identity, now_us)
         known = _chains(connection)
         owners = {stream: resource for resource, one in known.items() for stream in one.next_seq}

@@ -131,7 +131,7 @@ def used_bytes(connection: sqlite3.Connection) -> int:
 
 def set_used_bytes(connection: sqlite3.Connection, size: int) -> None:
     """Write the total that `used_bytes` reads."""
-    connection.execute("INSERT OR REPLACE INTO meta VALUES('quarantine_bytes', ?)", (size,))
+    connection.execute("INSERT OR REPLACE INTO meta(k, v) VALUES('quarantine_bytes', ?)", (size,))
 
 
 def held_rows(connection: sqlite3.Connection) -> int:
@@ -143,4 +143,4 @@ def held_rows(connection: sqlite3.Connection) -> int:
 
 
 def _set_held_rows(connection: sqlite3.Connection, count: int) -> None:
-    connection.execute("INSERT OR REPLACE INTO meta VALUES('quarantine_rows', ?)", (count,))
+    connection.execute("INSERT OR REPLACE INTO meta(k, v) VALUES('quarantine_rows', ?)", (count,))

@@ -28,7 +28,7 @@ from agent import salvage, wal
 from agent.database import Database, mark_of
 from agent.disk import reserve_of
 from agent.files import remove, save, sync_folder
-from agent.schema import create, prepare
+from agent.schema import create, prepare, refuse_newer
 from agent.wal import WalState
 from protocol.errors import Code, FatalError
 
@@ -55,8 +55,10 @@ class Damage:
 async def open_database(path: Path, *, budget_bytes: int) -> tuple[Database, Damage]:
     """Open a file of ours, repairing or rebuilding it first where it is damaged.
 
-    Raises UnavailableError or OSError where the disk does not answer; damage is not an error.
+    Raises UnavailableError or OSError where the disk does not answer, FatalError
+    VERSION_UNSUPPORTED for the file of a newer release; damage is not an error.
     """
+    await asyncio.to_thread(refuse_newer, path)
     damage = await asyncio.to_thread(_examine, path)
     try:
         database = await Database.open(path, budget_bytes=budget_bytes)
@@ -297,4 +299,4 @@ def _insert(
 def _drop_sealed(connection: sqlite3.Connection) -> None:
     """Rows of freed pages may be older than what was sealed: bodies without their other half go."""
     connection.execute("DELETE FROM content WHERE id NOT IN (SELECT id FROM body)")
-    connection.execute("INSERT OR IGNORE INTO meta VALUES('commit', 0)")
+    connection.execute("INSERT OR IGNORE INTO meta(k, v) VALUES('commit', 0)")

@@ -121,7 +121,7 @@ def note_befores(
         name = f"{_BEFORE}{resource.hex()}/{run.hex()}/{key[0]}/{key[1]}"
         plain = msgspec.msgpack.encode([*key, watermarks.get(key)])
         connection.execute(
-            "INSERT OR IGNORE INTO meta VALUES(?, ?)", (name, root.wrap(name.encode(), plain))
+            "INSERT OR IGNORE INTO meta(k, v) VALUES(?, ?)", (name, root.wrap(name.encode(), plain))
         )
     return fresh
 
@@ -166,7 +166,7 @@ def put_watermarks(
             continue
         place = b"watermark" + driver.encode() + b"\0" + source.encode()
         connection.execute(
-            "INSERT OR REPLACE INTO watermark VALUES(?, ?, ?)",
+            "INSERT OR REPLACE INTO watermark(driver, source, value) VALUES(?, ?, ?)",
             (driver, source.encode(), root.wrap(place, value)),
         )
 

@@ -16,6 +16,10 @@ from protocol.errors import DecodeError
 from protocol.ids import RunId
 
 RUN_ID_BYTES: Final = 8
+_INTO_RUN: Final = (
+    "INTO run(id, boot, started_at, journal_key, clock_offset, clock_error)"
+    " VALUES(?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Runs:
         values = (run.id, self.boot, self._clock.now_us(), wrapped, mark.offset_us, mark.error_us)
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT INTO run VALUES(?, ?, ?, ?, ?, ?)", values)
+            connection.execute(f"INSERT {_INTO_RUN}", values)
 
         def then(_: None) -> None:
             self._current = run
@@ -92,9 +96,7 @@ class Runs:
         if key is None:
             key = self._random(KEY_BYTES)
             wrapped = self._root.wrap(b"run" + run, key)
-            connection.execute(
-                "INSERT OR REPLACE INTO run VALUES(?, ?, ?, ?, 0, 0)", (run, b"", 0, wrapped)
-            )
+            connection.execute(f"INSERT OR REPLACE {_INTO_RUN}", (run, b"", 0, wrapped, 0, 0))
             self._keys.pop(run, None)  # read again from what is committed
         return key
 

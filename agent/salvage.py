@@ -83,10 +83,11 @@ def read(path: Path, template: Path) -> Iterator[Found]:
     """
     if not _has_usable_head(path):
         _put_head(path, template)
+    columns = _columns(template)
     broken: list[str] = []
     for table in BY_SQL:
         whole = True
-        for row in _by_sql(path, table):
+        for row in _by_sql(path, table, columns[table]):
             if row is None:
                 whole = False
                 break
@@ -99,13 +100,23 @@ def read(path: Path, template: Path) -> Iterator[Found]:
                 yield Found(table, row, exact=False)
 
 
-def _by_sql(path: Path, table: str) -> Iterator[Row | None]:
+def _columns(template: Path) -> dict[str, str]:
+    """The columns of each table, as this release knows them: a newer one's file has more."""
+    with closing(sqlite3.connect(template)) as connection:
+        return {
+            table: ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
+            for table in BY_SQL
+        }
+
+
+def _by_sql(path: Path, table: str, columns: str) -> Iterator[Row | None]:
     """Rows in order; None at the end if the tree is broken somewhere."""
     strange = False
     try:
         with closing(sqlite3.connect(path)) as connection:
             connection.text_factory = _decoded
-            for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608 - own names
+            query = f"SELECT {columns} FROM {table}"  # noqa: S608 - own names
+            for row in connection.execute(query):
                 if not _fits(_SQL_SHAPES[table], row):
                     strange = True  # a tree that leads to a page of another one
                     continue

@@ -1,13 +1,22 @@
 """The agent's file: schema, pragmas, states. `user_version` is additive: release N - 1 opens N's.
 
+Additive: new tables, new indexes that are not unique, new columns that may be NULL or have a
+default. So statements name the columns that they write and read, and a file of the release after
+this one keeps its own number when this one works on it. What is newer still is refused.
+
 Tables are created in this order in an empty file, so that their root pages are known to salvage.
 """
 
 import sqlite3
 from enum import IntEnum
+from pathlib import Path
 from typing import Final
 
+from agent import wal
+from protocol.errors import Code, FatalError
+
 VERSION: Final = 1
+READS_UP_TO: Final = VERSION + 1
 PAGE_BYTES: Final = 4096
 WAL_LIMIT_BYTES: Final = 4 << 20
 AUTOCHECKPOINT_PAGES: Final = 1000
@@ -128,9 +137,39 @@ def create(connection: sqlite3.Connection) -> None:
     """Make the tables, inside the caller's transaction."""
     for statement in TABLES:
         connection.execute(statement)
-    connection.execute("INSERT INTO meta VALUES('commit', 0)")
+    connection.execute("INSERT INTO meta(k, v) VALUES('commit', 0)")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def refuse_newer(path: Path) -> None:
+    """Refuse a file that is newer than the release after this one; reads only, without SQLite.
+
+    Raises FatalError VERSION_UNSUPPORTED, naming both; then nothing of the file was changed.
+    """
+    version = _version_on_disk(path)
+    if version > READS_UP_TO:
+        raise FatalError(
+            Code.VERSION_UNSUPPORTED,
+            field=path.name,
+            value=version,
+            expected=f"at most {READS_UP_TO}",
+        )
+
+
+def _version_on_disk(path: Path) -> int:
+    """`user_version` as the newest commit has it, 0 where page 1 is not one of ours."""
+    log = path.with_name(path.name + "-wal")
+    try:
+        with path.open("rb") as file:
+            head = file.read(PAGE_BYTES)
+    except FileNotFoundError:
+        return 0
+    found = wal.walk(log)
+    if found.state is not wal.WalState.ABSENT:
+        head = wal.committed(log.read_bytes(), found).get(1, head)
+    is_ours = head[68:72] == APPLICATION_ID.to_bytes(4, "big") and head[:15] == b"SQLite format 3"
+    return int.from_bytes(head[60:64], "big") if is_ours else 0
 
 
 def version_of(connection: sqlite3.Connection) -> int:

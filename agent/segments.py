@@ -24,7 +24,8 @@ def insert_segment(
     header = segment.header
     signed = segment.raw[: PRELUDE_BYTES + segment.prelude.header_bytes]
     connection.execute(
-        "INSERT INTO chain VALUES(?, ?, ?, ?, ?, NULL, ?)",
+        "INSERT INTO chain(stream, seq, id, header, signature, leaf, at)"
+        " VALUES(?, ?, ?, ?, ?, NULL, ?)",
         (header.stream, header.seq, segment.id, signed, segment.signature, at_us),
     )
     row = connection.execute(
@@ -34,7 +35,7 @@ def insert_segment(
             digest_of(segment.raw), at_us,
         ),
     ).lastrowid  # fmt: skip
-    connection.execute("INSERT INTO content VALUES(?, ?)", (row, segment.raw))
+    connection.execute("INSERT INTO content(id, data) VALUES(?, ?)", (row, segment.raw))
 
 
 def remember_unsynced(

@@ -34,6 +34,7 @@ from agent.owner import OwnerWatch
 from agent.plan import Plan, core_settings
 from agent.ports import Identity, Paths
 from agent.readmission import Readmission
+from agent.schema import READS_UP_TO
 from agent.spool import get
 from agent.status import FolderLock, StatusServer
 from agent.supervisor import Slot, Supervisor
@@ -41,7 +42,7 @@ from agent.uplink import Uplink
 from agent.watch import Watch
 from devices.loader import DriverPlan
 from protocol.envelope import only_key
-from protocol.errors import Code, ConfigError, ShanmenError
+from protocol.errors import Code, ConfigError, FatalError, ShanmenError
 from protocol.sync import AgentSync
 
 _LOG: Final = logging.getLogger(__name__)
@@ -348,6 +349,9 @@ def _storage_fault(error: ShanmenError, folder: Path) -> Fault:
     if isinstance(error, ConfigError):
         about = {"reason": str(error)}
         return Fault(Exit.CONFIG, "configuration", **about)
+    if error.code is Code.VERSION_UNSUPPORTED and isinstance(error, FatalError):
+        file = folder / error.field
+        return Fault(Exit.DISK, "spool-newer", file=file, version=error.value, most=READS_UP_TO)
     if error.code is Code.DISK_FULL:
         return Fault(Exit.DISK, "disk-full", folder=folder)
     return Fault(Exit.DISK, "storage", folder=folder, reason=error.code.key)

@@ -127,11 +127,9 @@ class Spool:
     async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> int:
         """Record what a verified outcome proves, then follow its other verdicts; number accepted.
 
-        Raises UnavailableError on a full disk: the answer is lost, the same items are sent again,
-        and the hub answers the same.
+        Raises UnavailableError on a full disk: the same items are sent and answered again.
         """
-        received = await self.record(outcome, items)
-        await self.follow(received)
+        await self.follow(received := await self.record(outcome, items))
         self.wake.set()
         return received.accepted
 
@@ -176,16 +174,14 @@ class Spool:
     def _hold(self, results: Sequence[tuple[Ref, ItemResult]]) -> None:
         now_us = self._clock.monotonic_us()
         for ref, result in results:
+            self._not_before.pop(ref.stream, None)
             if isinstance(result.verdict, Later) and ref.stream:
                 self._not_before[ref.stream] = now_us + result.verdict.seconds * 1_000_000
-            elif ref.stream:
-                self._not_before.pop(ref.stream, None)
 
     def hold(self, stream: bytes, seconds: float) -> None:
         """Send nothing of a stream for a while."""
         self._not_before[stream] = self._clock.monotonic_us() + int(seconds * 1e6)
-        # A quiet site has nothing else that would wake the uplink when the time is over.
-        asyncio.get_running_loop().call_later(seconds + HOLD_SLACK_S, self.wake.set)
+        self.wake.set()  # the uplink looks anew how long it may rest
 
     def held_s(self) -> float:
         """Seconds until the first of the streams that are held may be sent; 0 if none is."""
@@ -386,7 +382,7 @@ def _to_grace(connection: sqlite3.Connection, ref: Ref) -> list[tuple[bytes, int
 
 def put(connection: sqlite3.Connection, key: str, value: bytes | int) -> None:
     """Write a small value into `meta`."""
-    connection.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (key, value))
+    connection.execute("INSERT OR REPLACE INTO meta(k, v) VALUES(?, ?)", (key, value))
 
 
 def get(connection: sqlite3.Connection, key: str) -> bytes | int | None:

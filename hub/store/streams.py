@@ -109,7 +109,7 @@ def close(tx: Tx, n: int, last_seq: int) -> None:
 
 
 def forget_runs(tx: Tx, agent: bytes) -> None:
-    """Whoever began the agent's streams: an operator has decided, what was before counts no more."""
+    """Forget who began the agent's streams: an operator has decided about what was before."""
     tx.execute(update(stream).where(stream.c.agent == agent), {"run": b""})
 
 

@@ -89,6 +89,11 @@ ROWS: dict[str, tuple[str, ...]] = {
     ),
     "hub absent from start": ("faults/test_short.py::test_hub_away_then_everything_arrives",),
     "long reader": ("faults/test_short.py::test_log_stays_small_while_status_is_asked",),
+    "upgrade and downgrade mid-spool": (
+        "agent/test_versions.py::test_the_file_of_a_released_version_is_delivered",
+        "agent/test_versions.py::test_the_file_of_the_next_release_is_worked_on_and_keeps_what_is_its_own",
+        "agent/test_versions.py::test_a_newer_file_is_refused_with_both_versions_named_and_nothing_changed",
+    ),
     "SIGTERM under load": (
         "torture:kills",
         "faults/test_short.py::test_sigterm_under_load",
