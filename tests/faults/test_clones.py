@@ -78,13 +78,6 @@ async def agent_of(world: World) -> dict[str, Any]:
     return dict(one)
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = World(tmp_path_factory.mktemp("base") / "w")
-    asyncio.run(world.make())
-    return world
-
-
 @pytest.fixture
 async def pair(base: World, tmp_path: Path) -> AsyncIterator[tuple[Gateway, Gateway]]:
     """Two gateways from one folder, which was in use before it was copied; the hub runs."""

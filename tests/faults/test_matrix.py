@@ -87,7 +87,10 @@ ROWS: dict[str, tuple[str, ...]] = {
         "agent/test_uplink.py::test_a_wrong_certificate_is_never_accepted",
         "agent/test_unaffected.py::test_reading_is_unaffected_by_a_hub_that_is",
     ),
-    "hub absent from start": ("faults/test_short.py::test_hub_away_then_everything_arrives",),
+    "hub absent seven days from start": (
+        "faults/test_seven_days.py::test_a_week_without_a_hub_is_kept_in_bounds_and_then_delivered_once",
+        "faults/test_short.py::test_hub_away_then_everything_arrives",
+    ),
     "long reader": ("faults/test_short.py::test_log_stays_small_while_status_is_asked",),
     "upgrade and downgrade mid-spool": (
         "agent/test_versions.py::test_the_file_of_a_released_version_is_delivered",

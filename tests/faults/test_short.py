@@ -21,14 +21,6 @@ STOP_S = 10.0
 WAL_MAX = 16 << 20
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A world with everybody in it, made once; tests take copies."""
-    world = World(tmp_path_factory.mktemp("base") / "w")
-    asyncio.run(world.make())
-    return world
-
-
 async def under(
     world: World, body: Callable[[Trial], Awaitable[None]], *, seed: int = 1, **env: str
 ) -> Trial:
