@@ -12,6 +12,7 @@ from subprocess import SubprocessError
 import psutil
 
 from devices.demo.figures import Figures
+from tests.bench import calm
 from tests.bench.parts import PARTS
 
 
@@ -56,7 +57,10 @@ def main() -> int:
     if unknown:
         print(f"no part {unknown}; there are: {' '.join(PARTS)}")
         return 2
-    figures = Shown("bench", *(f"bench {name}" for name in chosen))
+    tables = [f"bench {name}" for name in chosen]
+    if "memory" in chosen and (table := calm.in_cgroup()):
+        tables.append(table)
+    figures = Shown("bench", *tables)
     # Not below /tmp: where that is a tmpfs a sync costs nothing and every figure is a lie.
     base = Path(tempfile.mkdtemp(prefix="shanmen-bench-", dir="/var/tmp"))
     try:

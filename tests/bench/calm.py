@@ -3,18 +3,21 @@
 import asyncio
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from devices.demo.figures import Figures
 from devices.simulators.broker import Broker
+from tests.bench.cgroup import Cgroup, reason
 from tests.bench.site import Site, make, peak, publish
 from tests.shared import ROOT
 
 MB = 1_000_000
 DATA_BYTES = 128 << 20  # RLIMIT_DATA of the big spool
+GROUP_BYTES = 128 * MB  # memory of its cgroup, where one can be made: page cache included
 BIG_SPOOL_BYTES = 2_000_000_000
 TEXT_RECORDS = 4_000_000
 LOAD_RECORDS = 1_500_000
@@ -65,7 +68,10 @@ async def _idle_peak(site: Site, seconds: float = 20.0) -> int:
 
 
 async def big_spool(figures: Figures, folder: Path) -> None:
-    """A 2 GB spool of incompressible text: start and drain under a limit of 128 MiB of data."""
+    """A 2 GB spool of incompressible text: start and drain under a limit of 128 MiB of data.
+
+    Where a cgroup can be made, in one of 128 MB as well: its bar stands in a table of its own.
+    """
     options = {"total": TEXT_RECORDS, "size": 100}
     site = await make(folder, profile="text", options=options, age="1s")
     await site.start("agent")
@@ -75,17 +81,40 @@ async def big_spool(figures: Figures, folder: Path) -> None:
     figures.add("big_spool_gb", size / 1e9, "GB of bodies")
     await site.stop("agent")
     await site.start("hub")
-    starting = asyncio.create_task(site.start("agent", BENCH_DATA_BYTES=str(DATA_BYTES)))
-    while "agent" not in site.children:
-        await asyncio.sleep(0.01)
-    most = await peak(site, "agent", starting)
-    await starting
-    draining: asyncio.Task[object] = asyncio.create_task(site.accepted_all())
-    most = max(most, await peak(site, "agent", draining))
-    figures.add("big_spool_mb", most / MB)
-    is_all = draining.exception() is None and size >= BIG_SPOOL_BYTES
-    figures.add("big_spool_drained", float(is_all))
-    await site.close()
+    with _grouped(figures, site):
+        starting = asyncio.create_task(site.start("agent", BENCH_DATA_BYTES=str(DATA_BYTES)))
+        while "agent" not in site.children:
+            await asyncio.sleep(0.01)
+        most = await peak(site, "agent", starting)
+        await starting
+        draining: asyncio.Task[object] = asyncio.create_task(site.accepted_all())
+        most = max(most, await peak(site, "agent", draining))
+        figures.add("big_spool_mb", most / MB)
+        is_all = draining.exception() is None and size >= BIG_SPOOL_BYTES
+        figures.add("big_spool_drained", float(is_all))
+        await site.close()
+
+
+@contextmanager
+def _grouped(figures: Figures, site: Site) -> Iterator[None]:
+    """Have the agent run in a cgroup; how often the kernel killed in it is a figure."""
+    if reason(GROUP_BYTES):
+        yield
+        return
+    site.cgroup = Cgroup.make("shanmen-bench", GROUP_BYTES)
+    try:
+        yield
+    finally:
+        figures.add("big_spool_cgroup_kills", site.cgroup.kills)
+        site.cgroup.close()
+
+
+def in_cgroup() -> str:
+    """The table of the cgroup's bar, or nothing and why (printed) where none can be made."""
+    why = reason(GROUP_BYTES)
+    if why:
+        print(f"no memory cgroup can be made here, so its bar does not count: {why}", flush=True)
+    return "" if why else "bench memory in a cgroup"
 
 
 async def idle(figures: Figures, folder: Path) -> None:

@@ -18,6 +18,7 @@ from devices.demo.proxy import Link
 from devices.simulators.books import Book
 from devices.simulators.broker import Broker
 from devices.simulators.publisher import Message, Publisher
+from tests.bench.cgroup import Cgroup
 from tests.bench.load import Load
 from tests.faults.world import World, WorldError, is_drained, tail
 from tests.shared import ROOT
@@ -83,6 +84,7 @@ class Site(World):
     age: str = "60s"
     personal: bool = False
     broker: Broker | None = None
+    cgroup: Cgroup | None = None  # what the agent runs in from its next start on
     link_port: int = 0  # of a proxy that counts, when there is one
     ready_at: dict[str, float] = field(default_factory=dict)  # wall time of READY by program
 
@@ -100,7 +102,8 @@ class Site(World):
         module = {"agent": "tests.bench.load_driver"}.get(command)
         if module is None:
             return super().words(command, *args)
-        return [sys.executable, "-P", "-m", module, *args]
+        own = [sys.executable, "-P", "-m", module, *args]
+        return own if self.cgroup is None else self.cgroup.words(own)
 
     def write_config(self, keep: str = "0s") -> None:  # noqa: ARG002 - the world's parameter
         text = AGENT_TOML.format(
