@@ -1,16 +1,19 @@
 """One function, one transaction, one hop; and what a failed COMMIT means."""
 
 import asyncio
+import os
 import sqlite3
 
 import pytest
 
 from agent import database as module
+from agent import spool
 from agent.database import Database
 from agent.disk import DiskLevel
 from protocol.errors import Code, FatalError, UnavailableError
 
 BUDGET = 64 << 20
+WAL_MAX = 16 << 20
 
 
 class Faulty(sqlite3.Connection):
@@ -181,3 +184,23 @@ async def test_reserve_and_limit_fit_the_budget(tmp_path):
     assert reserve >= 2 * (4 << 20) + (8 << 20)
     assert pages * 4096 + (4 << 20) + reserve <= BUDGET
     await database.close()
+
+
+async def test_the_log_stays_small_under_writes_and_looks(tmp_path):
+    """edge-storage.md §6, long reader: no look holds its snapshot beyond its own call."""
+    database = await Database.open(tmp_path / "a.db", budget_bytes=BUDGET)
+    log = tmp_path / "a.db-wal"
+    written = most = 0
+    try:
+        while written < 4 * WAL_MAX:
+            blob = os.urandom(400_000)
+            await asyncio.gather(
+                database.write("put", lambda c, blob=blob: spool.put(c, "blob", blob)),
+                database.read(lambda c: c.execute("SELECT count(*) FROM journal").fetchall()),
+                database.read(lambda c: spool.get(c, "blob")),
+            )
+            written += len(blob)
+            most = max(most, log.stat().st_size)
+    finally:
+        await database.close()
+    assert most <= WAL_MAX

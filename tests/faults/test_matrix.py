@@ -91,7 +91,10 @@ ROWS: dict[str, tuple[str, ...]] = {
         "faults/test_seven_days.py::test_a_week_without_a_hub_is_kept_in_bounds_and_then_delivered_once",
         "faults/test_short.py::test_hub_away_then_everything_arrives",
     ),
-    "long reader": ("faults/test_short.py::test_log_stays_small_while_status_is_asked",),
+    "long reader": (
+        "agent/test_database.py::test_the_log_stays_small_under_writes_and_looks",
+        "faults/test_short.py::test_log_stays_small_while_status_is_asked",
+    ),
     "upgrade and downgrade mid-spool": (
         "agent/test_versions.py::test_the_file_of_a_released_version_is_delivered",
         "agent/test_versions.py::test_the_file_of_the_next_release_is_worked_on_and_keeps_what_is_its_own",
