@@ -64,8 +64,8 @@ def remember_unsynced(
     ).fetchone()
     key_us = base_us if taken is None else min(taken + 1, base_us + SAME_BASE_US - 1)
     connection.execute(
-        "INSERT INTO unsynced VALUES(?, ?, ?, ?, ?) ON CONFLICT(stream, boot, base_us)"
-        " DO UPDATE SET to_seq = excluded.to_seq",
+        "INSERT INTO unsynced(stream, boot, base_us, from_seq, to_seq) VALUES(?, ?, ?, ?, ?)"
+        " ON CONFLICT(stream, boot, base_us) DO UPDATE SET to_seq = excluded.to_seq",
         (stream, boot, key_us, seq, seq),
     )
 
