@@ -104,14 +104,13 @@ class Device:
         A table (class E) and a counter (class D) can be read again, whatever was acknowledged: that
         is what their promise rests on when a gateway goes back to an image.
         """
-        table = [
+        told = [
             message
             for key, message in self.books.produced.items()
-            if key[0] == "E" and int(key[1:]) >= row
+            if key in self._open or (key[0] == "E" and int(key[1:]) >= row)
         ]
         totals = [message for key, message in self.books.produced.items() if key[0] == "D"]
-        once = [message for key, message in self._open.items() if key[0] in "AJ"]
-        return [*once, *table, *totals[-1:], *(m for k, m in self._open.items() if k[0] == "D")]
+        return [*told, *totals[-1:]]
 
     def _take(self, key: str) -> None:
         if self._open.pop(key, None) is not None:
