@@ -90,6 +90,7 @@ class Device:
             return
         for message in self._asked(int(first.split()[1])):
             writer.write(json.dumps(message).encode() + b"\n")
+            await writer.drain()
         sender = asyncio.create_task(self._send(writer))
         try:
             while line := await reader.readline():
