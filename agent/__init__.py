@@ -31,11 +31,11 @@ The shell around it:
 
     cli          the commands; enrol, doctor, probe, status, snapshot, vault_export: what they do
     service      `run`: the only place where core and shell are put together
-    config, settings, walk, units, plan, kept: agent.toml, all of its problems at once
-    keyring, identity, files: keys and small files, durable; owner: the pin
+    config, settings, plan, kept: agent.toml, read by `program.walk`
+    keyring, identity: keys on the disk; owner: the pin
     supervisor, context: runs the drivers and lends them what they need
     uplink, hub_client, hub_time, hub_faults, readmission, tls: the conversation with the hub
     inbox, effects: what the hub may ask, and what it moves
-    clock, health, watch, notify, logs: time, state, progress, systemd, journald
-    messages, faults, version: words for people, with the remedy
+    clock, health, watch: time, state, progress
+    messages, faults, version: the agent's own words and exit codes
 """

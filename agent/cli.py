@@ -17,21 +17,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from agent import logs
-from agent.config import ConfigProblems
 from agent.faults import Exit, Fault
 from agent.identity import IdentityFiles
 from agent.kept import kept_grades
 from agent.keyring import Keyring
-from agent.messages import Messages, language
+from agent.messages import Messages
 from agent.plan import DEFAULT_FILE, Plan, read_file
 from agent.version import SOFTWARE
+from program import logs
+from program.arguments import speak
+from program.messages import language
+from program.settings import ConfigProblems, problem_lines
 from protocol import ids
 from protocol.errors import DecodeError
 
 _LOG: Final = logging.getLogger(__name__)
 
-PROBLEMS_SHOWN_MAX: Final = 100
 _TOKEN_BYTES_MAX: Final = 1_000
 
 
@@ -56,29 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def problem_lines(found: ConfigProblems, say: Messages) -> list[str]:
-    """Every problem of a configuration, one line each."""
-    lines = [say("config.head", file=found.file, count=len(found.problems))]
-    for problem in found.problems[:PROBLEMS_SHOWN_MAX]:
-        fields = dict(problem.fields) | {"value": problem.value}
-        expected = f"expect.{fields.get('expected', '')}"
-        if say.fits(expected, fields):
-            fields["expected"] = say(expected, **fields)
-        key = f"config.{problem.key}"
-        # A plug-in's problem may have no text here; what it knows is said all the same.
-        if say.fits(key, fields):
-            what = say(key, **fields)
-        else:
-            right = fields.get("expected") or problem.key
-            what = say("config.foreign", value=problem.value, expected=right)
-        lines.append(say("config.line", where=problem.path or found.file, what=what))
-    rest = len(found.problems) - PROBLEMS_SHOWN_MAX
-    if rest > 0:
-        lines.append(say("config.more", count=rest))
-    return lines
-
-
 def _parser(say: Messages) -> argparse.ArgumentParser:
+    speak(say)
     default = os.environ.get("SHANMEN_AGENT_CONFIG", str(DEFAULT_FILE))
     config = say("help.config")
     parser = argparse.ArgumentParser(prog="shanmen-agent", description=say("help.agent"))
@@ -155,7 +135,7 @@ def _enrol(options: argparse.Namespace, say: Messages) -> Exit:
 
 def _run(options: argparse.Namespace, say: Messages) -> Exit:
     from agent import service
-    from agent.notify import Notifier
+    from program.notify import Notifier
 
     del say
     plan = read_file(options.config)
@@ -239,8 +219,7 @@ def _vault(options: argparse.Namespace, say: Messages) -> Exit:
     except FileExistsError as error:
         raise Fault(Exit.USAGE, "output-exists", file=options.file) from error
     except DecodeError as error:
-        reason = error.expected or error.code.key
-        raise Fault(Exit.DISK, "storage", folder=plan.folder, reason=reason) from error
+        raise Fault(Exit.DISK, "storage", folder=plan.folder, reason=error) from error
     print(say("vault.done", file=options.file, records=done.records, resources=done.resources))
     if done.waiting:
         print(say("vault.waiting", waiting=done.waiting))
@@ -261,8 +240,7 @@ def _os_fault(error: OSError) -> Fault:
     where = error.filename or "?"
     if error.errno == 28:
         return Fault(Exit.DISK, "disk-full", folder=where)
-    reason = error.strerror or type(error).__name__
-    return Fault(Exit.DISK, "disk-unwritable", folder=where, reason=reason)
+    return Fault(Exit.DISK, "disk-unwritable", folder=where, reason=error)
 
 
 def _complain(lines: Sequence[str]) -> None:

@@ -1,25 +1,14 @@
 """Decode `agent.toml`: text in, typed structs or every problem at once out; no side effects."""
 
-import ipaddress
-import tomllib
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
-from agent.settings import AS_HUB_SAYS, BOUNDS, WORDS, AgentConfig
-from agent.walk import Problem, Walk, show
+from agent.settings import AS_HUB_SAYS, AgentConfig
 from devices.loader import TABLES
-
-CONFIG_BYTES_MAX: Final = 4 << 20
-
-
-class ConfigProblems(Exception):  # noqa: N818 - it is a list of findings, and is shown as one
-    """Everything that is wrong with one configuration file, in the order of the file's walk."""
-
-    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
-        super().__init__(f"{file}: {len(problems)} problems")
-        self.file = file
-        self.problems = tuple(problems)
+from program.hosts import is_loopback
+from program.settings import ConfigProblems, parse
+from program.walk import Problem, Walk, show
 
 
 def load(text: bytes | str, *, file: str) -> AgentConfig:
@@ -28,29 +17,12 @@ def load(text: bytes | str, *, file: str) -> AgentConfig:
     Raises ConfigProblems with all problems; nothing else, whatever the text is.
     """
     raw = {name: value for name, value in parse(text, file).items() if name not in TABLES}
-    walk = Walk(BOUNDS, WORDS)
+    walk = Walk()
     config = walk.struct(raw, AgentConfig)
     problems = [*walk.problems, *check_together(walk.found)]
     if problems or config is None:
         raise ConfigProblems(file, problems)
     return config
-
-
-def parse(text: bytes | str, file: str) -> dict[str, Any]:
-    """Read TOML text. Raises ConfigProblems for anything that is not."""
-    if len(text) > CONFIG_BYTES_MAX:
-        raise ConfigProblems(file, [Problem("", "too-large", "", {"size": str(len(text))})])
-    try:
-        decoded = text if isinstance(text, str) else text.decode("utf-8-sig")
-        return tomllib.loads(decoded)
-    except UnicodeDecodeError as error:
-        problem = Problem("", "not-utf8", "", {"position": str(error.start)})
-    except tomllib.TOMLDecodeError as error:
-        # The library's sentence names line and column; it repeats no more than one character.
-        problem = Problem("", "not-toml", "", {"where": show(str(error)).strip('"')})
-    except RecursionError:
-        problem = Problem("", "too-deep", "", {})
-    raise ConfigProblems(file, [problem])
 
 
 def check_together(found: Mapping[str, Any]) -> list[Problem]:
@@ -85,16 +57,6 @@ def _check_url(url: str) -> list[Problem]:
     if url.startswith("http://") and not is_loopback(host):
         return [Problem("hub.url", "plain-http", show(url), {"host": host})]
     return []
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host can only be this machine: the name `localhost` or a loopback address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_owner(owner: str | None) -> list[Problem]:

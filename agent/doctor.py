@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from agent import files
 from agent.clock import Clock
-from agent.config import is_loopback
 from agent.enrol import fetch_owner, mismatched
-from agent.faults import Exit, Fault, reason_of
+from agent.faults import Exit, Fault
 from agent.hub_client import HubClient
 from agent.hub_faults import fault_of
 from agent.hub_time import learn_time
@@ -28,7 +26,9 @@ from agent.messages import Messages
 from agent.plan import Plan
 from agent.probe import probe_devices
 from agent.status import alarm_text, ask
-from agent.units import Size
+from program import files
+from program.hosts import is_loopback
+from program.units import Size
 from protocol import ids
 from protocol.enrolment import Enrolled
 from protocol.errors import ShanmenError
@@ -59,7 +59,7 @@ class Finding:
         """The finding for a person, in one or two lines."""
         name = say(f"doctor.name.{self.name}", **self.fields)
         if self.fault is not None:
-            fields = self.fault.fields | {"reason": reason_of(self.fault.fields, say)}
+            fields = self.fault.spoken(say)
             text = say(f"fault.{self.fault.key}.text", **fields)
             remedy = say(f"fault.{self.fault.key}.remedy", **fields)
         else:
@@ -275,8 +275,7 @@ class Doctor:
 def _unwritable(folder: Path, error: OSError) -> Fault:
     if error.errno == 28:
         return Fault(Exit.DISK, "disk-full", folder=folder)
-    reason = error.strerror or type(error).__name__
-    return Fault(Exit.DISK, "disk-unwritable", folder=folder, reason=reason)
+    return Fault(Exit.DISK, "disk-unwritable", folder=folder, reason=error)
 
 
 Print = Callable[[str], None]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.messages import plain
 from devices.driver import DeviceState
+from program.messages import plain
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ import aiohttp
 import msgspec
 
 from agent.clock import Clock
-from agent.config import is_loopback
 from agent.settings import HubTable
 from agent.tls import CheckedConnector, context_for
+from program.hosts import is_loopback
 from protocol import limits, signatures
 from protocol.envelope import SigningKey
 from protocol.errors import (

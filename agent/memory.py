@@ -17,8 +17,7 @@ from protocol.envelope import decode_payload, parse
 from protocol.errors import ShanmenError
 from protocol.grades import Grade, more_open
 from protocol.ids import ObjectId, ResourceId, RunId, StreamId
-from protocol.packs import Pack, open_schema
-from protocol.registration import Registration
+from protocol.registration import Registration, pack_of
 from protocol.segment import layout_of
 
 _STREAM: Final = (
@@ -141,16 +140,7 @@ def _as_registered(found: Stored) -> Bound | None:
     """A resource as its entry says it; None for one whose entry cannot be read any more."""
     try:
         entry = decode_payload(parse(found.data), Registration)
-        pack = Pack(
-            id=entry.pack,
-            version=entry.pack_version,
-            zh=entry.name_zh,
-            en=entry.name_en,
-            grade=entry.grade,
-            fields=open_schema(entry.schema),
-            kind=entry.kind,
-            record_index=entry.record_index,
-        )
+        pack = pack_of(entry)
     except ShanmenError:
         return None
     bound = Bound(

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agent.config import CONFIG_BYTES_MAX, ConfigProblems, check_together, parse, resource_paths
+from agent.config import check_together, resource_paths
 from agent.faults import Exit, Fault
 from agent.ports import CoreSettings, ResourceSettings
-from agent.settings import BOUNDS, WORDS, AgentConfig, ResourceTable, SiteTable
+from agent.settings import AgentConfig, ResourceTable, SiteTable
 from agent.version import SOFTWARE
-from agent.walk import Problem, Walk
 from devices.driver import Promise
 from devices.loader import TABLES, DriverPlan, Loaded, load_devices
 from devices.packs import load_packs
+from program.settings import FILE_BYTES_MAX, ConfigProblems, parse
+from program.walk import Problem, Walk
 from protocol.grades import effective, more_open, parse_grade, parse_secrecy, rules
 from protocol.packs import Pack
 
@@ -49,12 +50,11 @@ def read_file(path: Path) -> Plan:
     """Read a configuration file. Raises Fault if it cannot be read, ConfigProblems."""
     try:
         with path.open("rb") as file:
-            raw = file.read(CONFIG_BYTES_MAX + 1)
+            raw = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError as error:
         raise Fault(Exit.CONFIG, "config-missing", file=path) from error
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise Fault(Exit.CONFIG, "config-unreadable", file=path, reason=reason) from error
+        raise Fault(Exit.CONFIG, "config-unreadable", file=path, reason=error) from error
     return read(raw, path)
 
 
@@ -62,7 +62,7 @@ def read(text: bytes | str, path: Path) -> Plan:
     """Decode and check a configuration. Raises ConfigProblems with all problems."""
     document = parse(text, str(path))
     packs = load_packs()
-    walk = Walk(BOUNDS, WORDS)
+    walk = Walk()
     own = {name: value for name, value in document.items() if name not in TABLES}
     config = walk.struct(own, AgentConfig)
     # Drivers are looked at even if the agent's own options are wrong: one visit, not two.
@@ -76,7 +76,7 @@ def read(text: bytes | str, path: Path) -> Plan:
     problems = [*walk.problems, *check_together(walk.found)]
     for where in resource_paths(walk.found):
         problems += _check_resource(where, walk.found, packs)
-    problems += [Problem(one.path, one.key, one.value, one.fields) for one in found.problems]
+    problems += found.problems
     if problems or config is None:
         raise ConfigProblems(str(path), problems)
     return Plan(

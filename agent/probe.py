@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.clock import Clock
-from agent.faults import reason_of
 from agent.health import Health
 from agent.keyring import Keyring
 from agent.messages import Messages
 from agent.plan import Plan
 from agent.rest import RootKey
 from devices.driver import HealthSink, Probes
+from program.faults import cause
 from protocol.errors import Code, ConfigError, ShanmenError
 
 _PROBE_S: Final = 20.0
@@ -68,11 +68,7 @@ async def probe_devices(plan: Plan, clock: Clock, say: Messages) -> AsyncIterato
             async with asyncio.timeout(_PROBE_S):
                 results = await driver.probe()
         except (ShanmenError, TimeoutError) as error:
-            reason: object = str(error) or type(error).__name__
-            if isinstance(error, ShanmenError):
-                about = {"code": error.code.key, "where": error.field, "reason": reason}
-                reason = reason_of(about, say)
-            text = say("probe.failed", reason=reason)
+            text = say("probe.failed", reason=cause(error, say))
             yield DeviceResult(one.name, ok=False, text=text, remedy=say("probe.remedy"))
             continue
         for result in results:

@@ -29,7 +29,6 @@ from agent.hub_client import HubClient
 from agent.identity import IdentityFiles, Pin
 from agent.inbox import Inbox
 from agent.keyring import Keyring
-from agent.notify import Notifier
 from agent.owner import OwnerWatch
 from agent.plan import Plan, core_settings
 from agent.ports import Identity, Paths
@@ -41,6 +40,7 @@ from agent.supervisor import Slot, Supervisor
 from agent.uplink import Uplink
 from agent.watch import Watch
 from devices.loader import DriverPlan
+from program.notify import Notifier
 from protocol.envelope import only_key
 from protocol.errors import Code, ConfigError, FatalError, ShanmenError
 from protocol.sync import AgentSync
@@ -333,8 +333,7 @@ def _make_folder(folder: Path) -> None:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(13, os.strerror(13))
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise Fault(Exit.DISK, "disk-unwritable", folder=folder, reason=reason) from error
+        raise Fault(Exit.DISK, "disk-unwritable", folder=folder, reason=error) from error
 
 
 def _first(group: BaseExceptionGroup[Any]) -> ShanmenError:
@@ -347,11 +346,10 @@ def _first(group: BaseExceptionGroup[Any]) -> ShanmenError:
 
 def _storage_fault(error: ShanmenError, folder: Path) -> Fault:
     if isinstance(error, ConfigError):
-        about = {"reason": str(error)}
-        return Fault(Exit.CONFIG, "configuration", **about)
+        return Fault(Exit.CONFIG, "configuration", reason=error)
     if error.code is Code.VERSION_UNSUPPORTED and isinstance(error, FatalError):
         file = folder / error.field
         return Fault(Exit.DISK, "spool-newer", file=file, version=error.value, most=READS_UP_TO)
     if error.code is Code.DISK_FULL:
         return Fault(Exit.DISK, "disk-full", folder=folder)
-    return Fault(Exit.DISK, "storage", folder=folder, reason=error.code.key)
+    return Fault(Exit.DISK, "storage", folder=folder, reason=error)

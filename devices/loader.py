@@ -15,11 +15,11 @@ from typing import Any, Final, Protocol
 from devices.driver import Driver, DriverContext, Promise, weakest
 from devices.lorawan.config import LorawanDevice
 from devices.lorawan.profile import names
-from devices.lorawan.source import LorawanSource, compile_lorawan
+from devices.lorawan.source import LorawanSource, codec_of, compile_lorawan
 from devices.mqtt.config import JsonDevice, MqttTable
 from devices.mqtt.source import JsonSource, compile_source
 from devices.mqtt.topics import overlap
-from devices.tables import Problem, Walk
+from program.walk import Problem, Walk
 from protocol.packs import Pack
 
 GROUP: Final = "shanmen.drivers"
@@ -220,6 +220,15 @@ def _brokers(request: Request) -> dict[str, MqttTable]:
     return found
 
 
+def _own_pack(path: str, request: Request) -> Pack | None:
+    """The pack of a table's resource, looked for even if other options of the table are wrong."""
+    found = request.walk.found
+    resource = found.get(f"{path}.resource")
+    if resource is None:
+        return None
+    return _pack_of(resource, found.get(f"{path}.pack"), path, request)
+
+
 def _pack_of(resource: str, given: str | None, path: str, request: Request) -> Pack | None:
     declared = request.declared.get(resource)
     if given is not None and declared is not None and given != declared:
@@ -240,19 +249,18 @@ def _pack_of(resource: str, given: str | None, path: str, request: Request) -> P
 
 def _json(path: str, raw: Mapping[str, Any], request: Request) -> JsonSource | None:
     table = request.walk.struct(raw, JsonDevice, path)
-    if table is None:
-        return None
-    pack = _pack_of(table.resource, table.pack, path, request)
-    if pack is None:
+    pack = _own_pack(path, request)
+    if table is None or pack is None:
         return None
     return compile_source(table, pack, site_zone=request.site_zone, walk=request.walk, path=path)
 
 
 def _lorawan(path: str, raw: Mapping[str, Any], request: Request) -> LorawanSource | None:
+    codec = codec_of(raw["profile"], walk=request.walk, path=path)
     table = request.walk.struct(raw, LorawanDevice, path)
-    if table is None:
+    pack = _own_pack(path, request)
+    if table is None or codec is None:
         return None
-    pack = _pack_of(table.resource, table.pack, path, request)
     for key, name in (("health", table.health), ("link", table.link)):
         if name and _pack_of(name, f"device.{key}", f"{path}.{key}", request) is None:
             return None
@@ -260,6 +268,7 @@ def _lorawan(path: str, raw: Mapping[str, Any], request: Request) -> LorawanSour
         return None
     return compile_lorawan(
         table,
+        codec,
         pack,
         site_zone=request.site_zone,
         read_text=request.read_text,

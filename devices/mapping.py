@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from devices.counting import CounterRule, minutes_of_day
-from devices.tables import Text, Walk
 from devices.transforms import Transform
+from program.walk import Text, Walk
 from protocol.packs import Field, Pack
 from protocol.records import Value
 

@@ -25,6 +25,6 @@ The files, in the order in which a request meets them:
     ledger, last_checkpoint, ahead: the tree, its proofs, the checkpoint outside the database
     reading                what owners and the catalog may fetch
     sweeper, maintenance, restoring: orphans, backup, the next generation
-    keys, tls, logs, metrics, notify, messages, faults, version: around all of it
+    keys, tls, metrics, messages, faults, version: around all of it
     owner/                 the owner's tool `shanmen`: uses nothing of the rest
 """

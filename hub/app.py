@@ -21,7 +21,7 @@ from typing import Final
 
 from aiohttp import web
 
-from hub import console, notify, tls
+from hub import console, tls
 from hub.api.body import pace_of
 from hub.api.door import Door
 from hub.api.http import answer
@@ -33,12 +33,13 @@ from hub.config import HubConfig
 from hub.faults import Exit, Fault
 from hub.folder import Folder
 from hub.ingest import Ingest
-from hub.messages import Language
 from hub.metrics import Metrics
 from hub.opening import Opened, opened, wall_us
 from hub.pool import Pool
 from hub.sweeper import Sweeper
 from hub.version import version
+from program.messages import Language
+from program.notify import Notifier
 from protocol import ids
 from protocol.errors import ShanmenError
 
@@ -58,6 +59,7 @@ class App:
         self._config = config
         self._folder = folder
         self._language = language
+        self._notifier = Notifier()
         self._stop = asyncio.Event()
         self._tls = tls.context_of(config, folder.root)
         self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -89,7 +91,7 @@ class App:
                 extra={"hub": ids.show(core.keys.hub), "port": port, "version": version(),
                        "tls": self._tls is not None},
             )  # fmt: skip
-            notify.notify("READY=1", f"STATUS=serving on port {port}")
+            self._notifier.ready(f"serving on port {port}")
             self.ready.set_result(port)
             await self._until_stopped(core, parts, running)
             if not self._stop.is_set():
@@ -103,7 +105,7 @@ class App:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         others = [
-            asyncio.create_task(_watchdog(parts), name="watchdog"),
+            asyncio.create_task(_watchdog(parts, self._notifier), name="watchdog"),
             asyncio.create_task(_sweep(core), name="sweeper"),
         ]
         waiting = asyncio.create_task(self._stop.wait(), name="stop")
@@ -111,7 +113,7 @@ class App:
             # An ingest that ended by itself is a hub that takes nothing: better to be restarted.
             await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            notify.notify("STOPPING=1")
+            self._notifier.stopping()
             parts.stopping = True
             parts.bells.ring_all()
             for task in (*others, waiting):
@@ -123,14 +125,14 @@ class App:
 
     def reload(self) -> None:
         """SIGHUP: read the certificate again; the old one stays if the new does not fit."""
-        notify.reloading()
+        self._notifier.reloading()
         try:
             if self._tls is not None:
                 self._tls.reload()
                 log.info("certificate read again")
         except Fault as fault:
             log.error("new certificate refused, the old one stays", extra=fault.fields)  # noqa: TRY400
-        notify.notify("READY=1")
+        self._notifier.send(READY=1)
 
     async def _listen(self, door: Door, stack: AsyncExitStack) -> int:
         """Open the port; closed again, before anything else ends, when the stack is."""
@@ -148,9 +150,7 @@ class App:
             )
         except OSError as error:
             key = "port-in-use" if error.errno == errno.EADDRINUSE else "cannot-listen"
-            raise Fault(
-                Exit.IN_USE, key, host=listen.host, port=listen.port, why=error.strerror
-            ) from error
+            raise Fault(Exit.IN_USE, key, host=listen.host, port=listen.port, why=error) from error
         stack.callback(server.close)
         return int(server.sockets[0].getsockname()[1])
 
@@ -241,14 +241,14 @@ def _gauges(parts: Parts, door: Door, ingest: Ingest, folder: Path) -> None:
     )
 
 
-async def _watchdog(parts: Parts) -> None:
+async def _watchdog(parts: Parts, notifier: Notifier) -> None:
     """Feed the service manager while the store answers; a hub that hangs is started anew."""
-    every_s = notify.watchdog_interval_s()
-    while every_s is not None:
+    every_s = (notifier.watchdog_s or 0) / 2
+    while every_s:
         try:
             async with asyncio.timeout(every_s):
                 await parts.store.on_writer(time.monotonic)
-                notify.notify("WATCHDOG=1")
+                notifier.alive()
         except TimeoutError:
             log.error("the store does not answer")  # noqa: TRY400
         await asyncio.sleep(every_s)

@@ -4,8 +4,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from hub.messages import Language, text
+from hub.messages import speaking
 from hub.version import version
+from program.arguments import speak
+from program.messages import Language
 
 Say = Callable[[str], str]
 
@@ -38,10 +40,14 @@ def parser(language: Language) -> argparse.ArgumentParser:
     """Build the parser."""
 
     def say(key: str) -> str:
-        return text(f"help.{key}", language)
+        return speaking(language)(f"help.{key}")
+
+    speak(speaking(language))
 
     top = argparse.ArgumentParser(prog="shanmen-hub", description=say("hub"))
-    top.add_argument("--version", action="version", version=f"shanmen-hub {version()}")
+    top.add_argument(
+        "--version", action="version", version=f"shanmen-hub {version()}", help=say("version")
+    )
     commands = _Commands(top, say)
     _add_init(commands.add("init", "init"), say)
     commands.add("serve", "serve")

@@ -15,18 +15,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from hub import commands, console, logs
+from hub import commands, console
 from hub.admin import Answer
 from hub.api.exchange import compact
 from hub.arguments import parser
 from hub.commands import Command
 from hub.config import FILE_NAME
 from hub.faults import Exit, Fault
-from hub.folder import BadConfig, read_config
+from hub.folder import read_config
 from hub.lists import table
 from hub.maintenance import Restored
-from hub.messages import Language, language_of, phrase, text
+from hub.messages import speaking, text
 from hub.store.audit import Actor
+from program import logs
+from program.faults import explain
+from program.messages import Language, language_of
+from program.messages import language as language_asked
+from program.settings import ConfigProblems, problem_lines
 from protocol.errors import FatalError, ShanmenError, UnavailableError
 
 _LOCK_WAIT_S: Final = 10.0
@@ -35,40 +40,27 @@ _LOCK_WAIT_S: Final = 10.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (`hub.faults.Exit`)."""
     os.umask(0o077)  # whatever a command makes is its owner's only
-    language = language_of()
+    language = language_asked()
     options = parser(language).parse_args(arguments)
     try:
         return RUNS[options.run](options, language)
-    except BadConfig as fault:
-        for one in fault.problems:
-            key = one.key or "-"
-            print(
-                f"{one.file}: {key}: {one.value} — {phrase(one.expected, language)}",
-                file=sys.stderr,
-            )
-        return _told(fault, language)
+    except ConfigProblems as found:
+        return _complain(problem_lines(found, speaking(language)), Exit.CONFIG)
     except Fault as fault:
-        return _told(fault, language)
+        return _complain(fault.lines(speaking(language)), fault.exit)
     except ShanmenError as error:
-        print(_explained(error, language), file=sys.stderr)
         # What is not a refusal is the store's: full, damaged, or of unknown state.
-        return Exit.DISK if isinstance(error, UnavailableError | FatalError) else Exit.REFUSED
+        store = isinstance(error, UnavailableError | FatalError)
+        lines = [explain(error, speaking(language))]
+        return _complain(lines, Exit.DISK if store else Exit.REFUSED)
     except KeyboardInterrupt:
         return 130
 
 
-def _told(fault: Fault, language: Language) -> int:
-    for line in fault.lines(language):
+def _complain(lines: Sequence[str], code: int) -> int:
+    for line in lines:
         print(line, file=sys.stderr)
-    return fault.exit
-
-
-def _explained(error: ShanmenError, language: Language) -> str:
-    said = text(f"code.{error.code.key}", language)
-    about = [one for one in (error.field, error.value if error.value != "None" else "") if one]
-    expected = phrase(error.expected, language)
-    right = text("cli.expected", language, expected=expected) if expected else ""
-    return " ".join([said, *([f"({', '.join(about)})"] if about else []), right]).strip()
+    return code
 
 
 # --- finding the hub ------------------------------------------------------------------------------
@@ -148,7 +140,7 @@ def _serve(options: argparse.Namespace, language: Language) -> int:
 
     config, folder = read_config(_config_path(options))
     spoken = language_of(config.hub.language) if config.hub.language else language
-    logs.set_up(config.log.level, config.log.lines_per_minute)
+    logs.setup(config.log.level, config.log.lines_per_minute)
 
     async def serve() -> None:
         with folder.locked() as held:

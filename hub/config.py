@@ -1,19 +1,18 @@
 """The hub's settings: structs of `hub.toml`, and the walk that reports every problem at once.
 
-`load` is pure: text in, settings or problems out. An unknown key, a wrong type or an impossible
-value is named with file, key path, the value and what would be right; one run shows all of them,
-because a technician at a county's machine room has one visit, not six.
+`load` is pure: text in, settings or problems out. An unknown key, a wrong type, an impossible value
+and what cannot be together are named with file, key path, the value and what would be right.
 """
 
-import ipaddress
-import tomllib
-import typing
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Meta, Struct
+
+from program.hosts import is_loopback
+from program.settings import ConfigProblems, parse
+from program.walk import Walk
 
 FILE_NAME = "hub.toml"
 
@@ -24,7 +23,7 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: Shown to people, e.g. "安吉县文旅数据中台".
     name: Annotated[str, Meta(min_length=1, max_length=120)] = "Shanmen hub"
     #: Administrative region code (行政区划代码, GB/T 2260): 6 digits, up to 12 for a village.
-    region: Annotated[str, Meta(pattern=r"^[0-9]{6,12}$")] = "000000"
+    region: Annotated[str, Meta(pattern=r"^[0-9]{6,12}\Z", description="region-digits")] = "000000"
     #: Data folder: database, packs, keys; relative to the folder of this file.
     data: Annotated[str, Meta(min_length=1, max_length=4096)] = "."
     #: Language of messages; empty follows LANG.
@@ -45,7 +44,9 @@ class ListenSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: PEM file with the certificate's private key.
     key: Annotated[str, Meta(max_length=4096)] = ""
     #: What sites reach the hub by, shown beside new tokens; empty: made from host and port.
-    url: Annotated[str, Meta(max_length=255, pattern=r"^(https?://[^\s<>\"]+)?$")] = ""
+    url: Annotated[
+        str, Meta(max_length=255, pattern=r"^(https?://[^\s<>\"]+)?\Z", description="hub-url")
+    ] = ""
 
 
 class LimitsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,146 +100,39 @@ class HubConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogSection = LogSection()
 
 
-class Problem(Struct, frozen=True, kw_only=True):
-    """One thing that is wrong with the configuration, and what would be right."""
+def load(text: bytes | str, *, file: str) -> HubConfig:
+    """Decode and check `hub.toml`. Raises ConfigProblems with all problems, and nothing else.
 
-    file: str  #: as given on the command line
-    key: str  #: dotted key path, e.g. `listen.port`
-    value: str  #: what stands there, shortened; empty for a missing value
-    expected: str  #: what would be right, in words and bounds
-
-
-_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-
-
-def _show(value: object) -> str:
-    """Return the value as one short printable line."""
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _expectation(kind: Any) -> str:
-    """Say in words what a field accepts, from its annotation."""
-    meta: list[Meta] = []
-    if typing.get_origin(kind) is Annotated:
-        kind, *meta = typing.get_args(kind)
-    if typing.get_origin(kind) is Literal:
-        return "one of " + ", ".join(repr(one) for one in typing.get_args(kind))
-    words = [_NAMES.get(kind, str(kind))]
-    for one in meta:
-        words += [
-            f"{text} {bound}"
-            for text, bound in (
-                ("at least", one.ge), ("more than", one.gt), ("at most", one.le),
-                ("less than", one.lt), ("of characters at least", one.min_length),
-                ("of characters at most", one.max_length), ("of the form", one.pattern),
-            )
-            if bound is not None
-        ]  # fmt: skip
-    return ", ".join(words)
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Struct)
-
-
-def _walk(kind: type[Struct], data: object, path: str, file: str) -> tuple[Any, list[Problem]]:
-    """Convert field by field, so that one bad value does not hide the next."""
-    if not isinstance(data, Mapping):
-        return None, [Problem(file=file, key=path, value=_show(data), expected="a table")]
-    fields = {one.encode_name: one for one in msgspec.structs.fields(kind)}
-    prefix = f"{path}." if path else ""
-    problems = [
-        Problem(file=file, key=prefix + str(key), value=_show(value),
-                expected="no such key; known: " + ", ".join(sorted(fields)))
-        for key, value in data.items() if key not in fields
-    ]  # fmt: skip
-    good: dict[str, Any] = {}
-    for name, field in fields.items():
-        if name not in data:
-            continue
-        if _is_struct(field.type):
-            value, found = _walk(field.type, data[name], prefix + name, file)
-            problems += found
-            good[field.name] = value
-            continue
-        try:
-            good[field.name] = msgspec.convert(data[name], field.type, strict=True)
-        except msgspec.ValidationError:
-            problems.append(
-                Problem(file=file, key=prefix + name, value=_show(data[name]),
-                        expected=_expectation(field.type))
-            )  # fmt: skip
-    return (None if problems else kind(**good)), problems
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether nobody outside this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
-
-
-def _conflicts(config: HubConfig, file: str) -> list[Problem]:
-    """Find values that are right alone and impossible together."""
-    listen = config.listen
-    problems = []
-    if bool(listen.certificate) != bool(listen.key):
-        missing = "key" if listen.certificate else "certificate"
-        problems.append(
-            Problem(file=file, key=f"listen.{missing}", value="",
-                    expected="a PEM file: certificate and key are given together")
-        )  # fmt: skip
-    elif not listen.certificate and not is_loopback(listen.host):
-        problems.append(
-            Problem(file=file, key="listen.host", value=_show(listen.host),
-                    expected="a loopback address, or listen.certificate and listen.key: "
-                             "plain HTTP is refused elsewhere")
-        )  # fmt: skip
-    if listen.url.startswith("http://") and not is_loopback(
-        listen.url[7:].split("/")[0].rsplit(":", 1)[0].strip("[]")
-    ):
-        problems.append(
-            Problem(file=file, key="listen.url", value=_show(listen.url),
-                    expected="an https:// address: agents refuse plain HTTP to other machines")
-        )  # fmt: skip
-    return problems
-
-
-def load(text: str, file: str) -> HubConfig | list[Problem]:
-    """Decode `hub.toml`; on any problem, all of them.
-
-    text: the file's content, TOML. file: its name, for the report only.
+    file: its name, for the report only.
     """
+    walk = Walk()
+    config = walk.struct(parse(text, file), HubConfig)
+    _check_together(walk)
+    if walk.problems or config is None:
+        raise ConfigProblems(file, walk.problems)
+    return config
+
+
+def _check_together(walk: Walk) -> None:
+    """What no single option can know; an option that did not decode is checked no further."""
+    found = walk.found
+    certificate, key = found.get("listen.certificate"), found.get("listen.key")
+    if certificate is not None and key is not None and bool(certificate) != bool(key):
+        missing, other = ("key", "certificate") if certificate else ("certificate", "key")
+        walk.add(f"listen.{missing}", "pair", other=f"listen.{other}")
+    host = found.get("listen.host")
+    if host is not None and not is_loopback(host) and certificate == "" and key == "":
+        walk.add("listen.host", "plain-listen", host)
+    url = found.get("listen.url", "")
+    if url.startswith("http://") and not is_loopback(_host_of(url)):
+        walk.add("listen.url", "plain-http", url)
+
+
+def _host_of(url: str) -> str:
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        return [Problem(file=file, key="", value=_show(str(error)), expected="valid TOML")]
-    config, problems = _walk(HubConfig, data, "", file)
-    if problems:
-        return problems
-    assert isinstance(config, HubConfig)
-    return _conflicts(config, file) or config
-
-
-def options() -> dict[str, str]:
-    """List every key path with what it accepts; the test of the documents reads it."""
-
-    def visit(kind: type[Struct], prefix: str) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for field in msgspec.structs.fields(kind):
-            if _is_struct(field.type):
-                found |= visit(field.type, f"{prefix}{field.encode_name}.")
-            else:
-                found[prefix + field.encode_name] = _expectation(field.type)
-        return found
-
-    return visit(HubConfig, "")
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def resolve(folder: Path, path: str) -> Path:

@@ -1,8 +1,10 @@
-"""What stops a command, said to a person: a message key with its remedy, and the exit code."""
+"""The hub's exit codes; what a fault is and how it is said is common to our programs."""
 
 from enum import IntEnum
 
-from hub.messages import Language, text
+from program.faults import Fault
+
+__all__ = ["Exit", "Fault"]
 
 
 class Exit(IntEnum):
@@ -18,23 +20,3 @@ class Exit(IntEnum):
     DISK = 9  # the data folder cannot be read or written
     KEYS = 10  # the hub's keys cannot be read
     INTERNAL = 70  # a bug; the log has the trace
-
-
-class Fault(Exception):  # noqa: N818  # a fault is reported, with its remedy
-    """A reason to stop that a person can act on.
-
-    key: `fault.<key>` and `remedy.<key>` in the catalogues; fields: what they name.
-    """
-
-    def __init__(self, exit_code: Exit, key: str, **fields: object) -> None:
-        super().__init__(key)
-        self.exit = exit_code
-        self.key = key
-        self.fields = fields
-
-    def lines(self, language: Language) -> list[str]:
-        """What happened, and what to do."""
-        return [
-            text(f"fault.{self.key}", language, **self.fields),
-            text(f"remedy.{self.key}", language, **self.fields),
-        ]

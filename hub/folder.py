@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub import config as configs
-from hub.config import HubConfig, Problem
+from hub.config import HubConfig
 from hub.faults import Exit, Fault
+from program.settings import FILE_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,7 @@ class Folder:
         try:
             handle = os.open(self.root / "hub.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise Fault(
-                Exit.DISK, "folder-unusable", folder=self.root, why=error.strerror
-            ) from error
+            raise Fault(Exit.DISK, "folder-unusable", folder=self.root, why=error) from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,23 +63,14 @@ class Folder:
             os.close(handle)
 
 
-class BadConfig(Fault):
-    """hub.toml is wrong; `problems` has all of it."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(Exit.CONFIG, "config", count=len(problems))
-        self.problems = problems
-
-
 def read_config(path: Path) -> tuple[HubConfig, Folder]:
-    """Read hub.toml and find the data folder. Raises BadConfig, Fault."""
+    """Read hub.toml and find the data folder. Raises ConfigProblems, Fault."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError as error:
         raise Fault(Exit.CONFIG, "config-missing", file=path) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise Fault(Exit.CONFIG, "config-unreadable", file=path, why=error) from error
-    loaded = configs.load(text, str(path))
-    if isinstance(loaded, list):
-        raise BadConfig(loaded)
+    loaded = configs.load(text, file=str(path))
     return loaded, Folder((path.parent / loaded.hub.data).resolve())

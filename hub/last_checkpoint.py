@@ -15,8 +15,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from hub.store.bodies import replace_file
 from hub.store.engine import point
+from program.files import save
 from protocol.errors import Code, UnavailableError
 from protocol.limits import NOTE_BYTES_MAX
 
@@ -47,7 +47,7 @@ class LastCheckpoint:
         """Write a checkpoint before it leaves the hub.
 
         System calls: pwrite of one slot; each ANCHOR_EVERY times fsync, pwrite, fsync. First time:
-        replace_file (see `bodies`), which syncs.
+        save (see `program.files`), which syncs.
         Raises UnavailableError if the file cannot be written: then the answer must not go out.
         """
         point("last-checkpoint.before")
@@ -70,7 +70,7 @@ class LastCheckpoint:
             self._handle = None
 
     def _open(self, note: str) -> None:
-        replace_file(self._path, _pack(note) * (ANCHOR + 1))
+        save(self._path, _pack(note) * (ANCHOR + 1))
         self._handle = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
         self._writes = 0
 

@@ -4,7 +4,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hub.messages import Language, text
+from hub.messages import text
+from program.messages import Language
 from protocol.times import show_time
 
 

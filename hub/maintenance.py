@@ -23,10 +23,11 @@ from hub.ingest import BACKED_UP_KEY
 from hub.ledger import Ledger
 from hub.store import audit, leaves, meta, migrate, packs, read_tokens, segments, tokens
 from hub.store.audit import Actor
-from hub.store.bodies import Bodies, replace_file, sync_folder
+from hub.store.bodies import Bodies
 from hub.store.copy import copy_database
 from hub.store.engine import Store, Tx, point
 from hub.store.leaves import HeadRow
+from program.files import save, sync_folder
 from protocol import merkle
 from protocol.checkpoint import parse_note
 from protocol.errors import Code, ConfigError, FatalError
@@ -88,7 +89,7 @@ def _copy(store: Store, bodies: Bodies, into: Path, now_us: int, also: Sequence[
     copied += _copy_packs(bodies, target, sizes)
     point("backup.packs")
     for path in also:
-        replace_file(into / path.name, path.read_bytes())
+        save(into / path.name, path.read_bytes())
     staged.rename(into / DATABASE)
     sync_folder(into)
     made = Backup(
@@ -100,7 +101,7 @@ def _copy(store: Store, bodies: Bodies, into: Path, now_us: int, also: Sequence[
         made_us=now_us,
         revision=migrate.head(),
     )
-    replace_file(into / MANIFEST, json.dumps(msgspec.structs.asdict(made), indent=1).encode())
+    save(into / MANIFEST, json.dumps(msgspec.structs.asdict(made), indent=1).encode())
     point("backup.after")
     return made
 
@@ -277,7 +278,7 @@ def note_opened(backup: Path, generation: int) -> bool:
     stayed on the first. Written before the database is put in place.
     """
     try:
-        replace_file(backup / RESTORED, json.dumps({"generation": generation}).encode())
+        save(backup / RESTORED, json.dumps({"generation": generation}).encode())
     except OSError:
         return False
     return True

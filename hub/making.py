@@ -11,7 +11,7 @@ from hub import config as configs
 from hub import keys
 from hub.config import FILE_NAME, HubConfig
 from hub.faults import Exit, Fault
-from hub.folder import BadConfig, Folder
+from hub.folder import Folder
 from hub.opening import opened
 from protocol import ids
 from protocol.errors import ConfigError
@@ -35,7 +35,7 @@ def toml_of(given: Given) -> str:
 
 
 def make_hub(root: Path, given: Given) -> str:
-    """Make a hub in `root`; returns its id as shown. Raises Fault, BadConfig.
+    """Make a hub in `root`; returns its id as shown. Raises Fault, ConfigProblems.
 
     Nothing that exists is overwritten: a folder with keys or settings is refused.
     """
@@ -45,9 +45,7 @@ def make_hub(root: Path, given: Given) -> str:
     }
     text = toml_of(kept)
     path = root / FILE_NAME
-    config = configs.load(text, str(path))
-    if isinstance(config, list):
-        raise BadConfig(config)
+    config = configs.load(text, file=str(path))
     if path.exists():
         raise Fault(Exit.IN_USE, "exists", folder=root)
     hub = make_data(config, Folder((root / config.hub.data).resolve()))
@@ -58,7 +56,7 @@ def make_hub(root: Path, given: Given) -> str:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise Fault(Exit.DISK, "folder-unusable", folder=root, why=error.strerror) from error
+        raise Fault(Exit.DISK, "folder-unusable", folder=root, why=error) from error
     return hub
 
 
@@ -73,7 +71,7 @@ def make_data(config: HubConfig, folder: Folder) -> str:
     except ConfigError as error:
         raise Fault(Exit.IN_USE, "exists", folder=folder.root) from error
     except OSError as error:
-        raise Fault(Exit.DISK, "folder-unusable", folder=folder.root, why=error.strerror) from error
+        raise Fault(Exit.DISK, "folder-unusable", folder=folder.root, why=error) from error
 
     async def begin() -> None:
         async with opened(config, folder):

@@ -84,7 +84,7 @@ async def opened(config: HubConfig, folder: Folder) -> AsyncIterator[Opened]:
         except FatalError as error:
             raise Fault(Exit.DISK, "schema-newer", why=error.expected) from error
         except ShanmenError as error:
-            raise Fault(Exit.DISK, "store-unusable", why=str(error)) from error
+            raise Fault(Exit.DISK, "store-unusable", why=error) from error
         recorder = Recorder(store, ledger, last)
         bodies = Bodies(folder.packs)
         yield Opened(

@@ -19,8 +19,9 @@ from hub.maintenance import Restored
 from hub.opening import log_name, read_keys, wall_us
 from hub.store import migrate
 from hub.store.audit import Actor
-from hub.store.bodies import Bodies, replace_file
+from hub.store.bodies import Bodies
 from hub.store.engine import Store
+from program.files import save
 from protocol.errors import ShanmenError
 
 
@@ -33,12 +34,10 @@ def bring_settings(backup: Path, config: Path) -> None:
         keys.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in sorted(backup.glob("*.key")):
             if not (keys / path.name).exists():
-                replace_file(keys / path.name, path.read_bytes())
-        replace_file(config, (backup / config.name).read_bytes())
+                save(keys / path.name, path.read_bytes())
+        save(config, (backup / config.name).read_bytes())
     except OSError as error:
-        raise Fault(
-            Exit.DISK, "folder-unusable", folder=config.parent, why=error.strerror
-        ) from error
+        raise Fault(Exit.DISK, "folder-unusable", folder=config.parent, why=error) from error
 
 
 async def restore(folder: Folder, backup: Path | None, *, by: Actor, above: int = 0) -> Restored:
@@ -75,7 +74,7 @@ async def restore(folder: Folder, backup: Path | None, *, by: Actor, above: int 
             restored = msgspec.structs.replace(restored, noted=done)
             await asyncio.to_thread(maintenance.put_in_place, folder.root)
     except ShanmenError as error:
-        raise Fault(Exit.DISK, "restore-failed", why=str(error)) from error
+        raise Fault(Exit.DISK, "restore-failed", why=error) from error
     except (OSError, shutil.Error) as error:
         raise Fault(Exit.DISK, "restore-failed", why=error) from error
     return restored

@@ -26,7 +26,7 @@ from protocol.ids import (
     WireU32,
     resource_id,
 )
-from protocol.schema import DataKind, open_schema, schema_hash
+from protocol.schema import DataKind, Pack, open_schema, schema_hash
 from protocol.times import ClockReading
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
@@ -187,6 +187,21 @@ def open_registration(envelope: Envelope, agent_key: bytes) -> Registration:
     if entry.agent_key != envelope.signer:
         raise VerifyError(Code.WRONG_SIGNER, field="agent_key", value=entry.agent_key)
     return entry
+
+
+def pack_of(entry: Registration) -> Pack:
+    """The pack as it travelled in the entry: a reader needs no dictionary."""
+    return Pack(
+        id=entry.pack,
+        version=entry.pack_version,
+        zh=entry.name_zh,
+        en=entry.name_en,
+        grade=entry.grade,
+        fields=open_schema(entry.schema),
+        kind=entry.kind,
+        record_index=entry.record_index,
+        rhythm=entry.rhythm,
+    )
 
 
 def _kind(grade: Grade) -> str:

@@ -18,9 +18,11 @@ from devices.demo.line import Line
 from devices.demo.reconcile import Account, reconcile
 from devices.demo.report import Station, figures, station_of, tell
 from devices.demo.site import RESOURCES
-from devices.demo.texts import say, text
+from devices.demo.texts import FOLDER, say, text
 from devices.simulators.books import read_books
 from devices.simulators.broker import ACK_WAIT_S, BrokerError
+from program.arguments import speak
+from program.messages import Messages, language
 
 #: After the devices fell silent: the broker delivers again for the last time after ACK_WAIT_S.
 _QUIET_S: Final = ACK_WAIT_S + 3.0
@@ -143,22 +145,22 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m devices.demo", description=__doc__)
-    parser.add_argument("--for", dest="seconds", type=_span, metavar="TIME",
-                        help="end by itself after so long: 60s, 5m; else Ctrl-C")  # fmt: skip
-    parser.add_argument("--chaos", action="store_true", help="kill and cut while it runs")
-    parser.add_argument("--seed", type=int, help="of everything random; printed if not given")
-    parser.add_argument("--keep", metavar="DIR", help="put everything there and keep it")
+    speak(Messages(language(), FOLDER))
+    parser = argparse.ArgumentParser(prog="python -m devices.demo", description=text("help.demo"))
+    parser.add_argument("--for", dest="seconds", type=_span, metavar="TIME", help=text("help.for"))
+    parser.add_argument("--chaos", action="store_true", help=text("help.chaos"))
+    parser.add_argument("--seed", type=int, help=text("help.seed"))
+    parser.add_argument("--keep", metavar="DIR", help=text("help.keep"))
     told = parser.parse_args()
     if told.chaos and told.seconds is not None and told.seconds < SECONDS_MIN:
         parser.error(text("line.room", seconds=SECONDS_MIN))
     return told
 
 
-def _span(text: str) -> float:
-    found = _SPAN.fullmatch(text)
+def _span(given: str) -> float:
+    found = _SPAN.fullmatch(given)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: 60s, 5m or 1h")
+        raise argparse.ArgumentTypeError(text("help.span", given=repr(given)))
     return float(found[1]) * _UNITS[found[2]]
 
 

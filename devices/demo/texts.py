@@ -1,32 +1,17 @@
 """Texts of the demo, Chinese and English, from `messages/zh.toml` and `en.toml`."""
 
-import functools
-import os
-import tomllib
 import unicodedata
-from importlib import resources
-from typing import Literal
+from pathlib import Path
+from typing import Final
 
-Language = Literal["zh", "en"]
-LANGUAGES: tuple[Language, ...] = ("zh", "en")
+from program.messages import catalogue, language
 
-
-@functools.cache
-def catalogue(language: Language) -> dict[str, str]:
-    """All texts of one language by `group.key`."""
-    path = resources.files(__package__).joinpath("messages", f"{language}.toml")
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {
-        f"{group}.{key}": text for group, texts in tables.items() for key, text in texts.items()
-    }
+FOLDER: Final = Path(__file__).parent / "messages"
 
 
 def text(key: str, **fields: object) -> str:
     """The text of `group.key` in the user's language (LC_ALL, LC_MESSAGES, LANG)."""
-    names = ("LC_ALL", "LC_MESSAGES", "LANG")
-    spoken = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    language: Language = "zh" if spoken.lower().startswith("zh") else "en"
-    return catalogue(language)[key].format(**fields)
+    return catalogue(language(), FOLDER)[key].format(**fields)
 
 
 def say(key: str, **fields: object) -> None:

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from devices.tables import Name, Span, Text
+from program.units import Duration
+from program.walk import Name, Text
 
 
 class LorawanConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,7 +29,9 @@ class LorawanPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     heartbeat: Literal["no_change", "record"] = "no_change"
     # Distance sensors: nearer than this means occupied, in mm.
     occupied_below: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
-    stale_after: Span = "26h"  # a bay whose sensor is silent for so long is `unknown`
+    stale_after: Duration = Duration.parse(
+        "26h"
+    )  # a bay whose sensor is silent for so long is `unknown`
     reset: str = "never"  # people counters: local HH:MM at which totals start again
     invert_direction: bool = False  # mounted the other way round (R42)
 

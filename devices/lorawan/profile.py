@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from devices.tables import Text
+from program.walk import Text
 from protocol.errors import Code, ConfigError
 
 ItemType = Literal[

@@ -13,8 +13,8 @@ from devices.counting import CounterRule, minutes_of_day
 from devices.lorawan.config import LorawanDevice
 from devices.lorawan.profile import Profile, names, profile
 from devices.mqtt.topics import problem_of
-from devices.tables import Walk, span_us
 from devices.times import zone_of
+from program.walk import Walk
 from protocol.packs import Pack
 
 _EUI: Final = re.compile(r"[0-9a-f]{16}")
@@ -58,8 +58,23 @@ class LorawanSource:
         return fed
 
 
+def codec_of(name: str, *, walk: Walk, path: str) -> Profile | None:
+    """The codec that a `profile` names; None and a problem if there is none."""
+    codec = profile(name.removeprefix("lorawan/"))
+    if codec is not None and codec.pack is not None:
+        return codec
+    known = [f"lorawan/{one}" for one in names()]
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        walk.add(f"{path}.profile", "unknown-codec-near", name, near=near[0])
+    else:
+        walk.add(f"{path}.profile", "unknown-codec", name, known=", ".join(known))
+    return None
+
+
 def compile_lorawan(
     table: LorawanDevice,
+    codec: Profile,
     pack: Pack,
     *,
     site_zone: str,
@@ -69,17 +84,8 @@ def compile_lorawan(
 ) -> LorawanSource | None:
     """Check one entry and compile it; None if `walk` has new problems."""
     before = len(walk.problems)
-    codec = profile(table.profile.removeprefix("lorawan/"))
-    if codec is None or codec.pack is None:
-        known = [f"lorawan/{one}" for one in names()]
-        near = difflib.get_close_matches(table.profile, known, n=1)
-        if near:
-            walk.add(f"{path}.profile", "unknown-codec-near", table.profile, near=near[0])
-        else:
-            walk.add(f"{path}.profile", "unknown-codec", table.profile, known=", ".join(known))
-        return None
     if codec.pack != pack.id:
-        walk.add(f"{path}.pack", "codec-pack", pack.id, codec=codec.id, pack=codec.pack)
+        walk.add(f"{path}.pack", "codec-pack", pack.id, codec=codec.id, pack=codec.pack or "")
     wrong = problem_of(table.connection.topic)
     if wrong is not None:
         walk.add(f"{path}.connection.topic", wrong, table.connection.topic)
@@ -104,7 +110,7 @@ def compile_lorawan(
         link=table.link,
         heartbeat_recorded=table.policy.heartbeat == "record",
         occupied_below=table.policy.occupied_below,
-        stale_us=span_us(table.policy.stale_after),
+        stale_us=int(table.policy.stale_after),
         counter=CounterRule(wrap=codec.wrap, max_step=codec.max_step, reset_minutes=reset),
         invert=table.policy.invert_direction,
         zone=zone,

@@ -5,7 +5,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from devices.mapping import FieldMap
-from devices.tables import Name, Span, Text
+from program.units import Duration
+from program.walk import Name, Text
 
 #: Messages received and not acknowledged at which reading pauses, unless configured.
 IN_FLIGHT_DEFAULT: Final = 100
@@ -34,12 +35,13 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ca: Text | None = None  # PEM file of the broker's authority; else the system's
     certificate: Text | None = None  # PEM files of our own, where the broker asks for one
     key: Text | None = None
-    keepalive: Span = "60s"
-    connect_timeout: Span = "10s"
+    keepalive: Duration = Duration.parse("60s")
+    connect_timeout: Duration = Duration.parse("10s")
     # Received and not yet acknowledged; reading pauses there and nothing is discarded. MQTT 5
     # tells the broker (receive maximum); on 3.1.1 the broker's own limit should not be lower.
     in_flight: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = IN_FLIGHT_DEFAULT
-    session_expiry: Span = "7d"  # MQTT 5: how long the broker keeps our session while we are away
+    # MQTT 5: how long the broker keeps our session while we are away.
+    session_expiry: Duration = Duration.parse("7d")
     packet_max: Annotated[int, msgspec.Meta(ge=1_024, le=8_388_608)] = 262_144  # bytes, MQTT 5
 
 
@@ -56,7 +58,7 @@ class TimeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             description="trust",
         ),
     ] = "if_within 5m"
-    future_limit: Span = "10s"
+    future_limit: Duration = Duration.parse("10s")
     bulk_old_ok: bool = True  # older messages were kept back by the broker
 
 
@@ -72,7 +74,7 @@ class PolicyTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     dedup_key: list[Text] = []  # paths of the message's id: class A; none: class B
     repeat_memory: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 64  # class B: payloads remembered
-    silence_alarm: Span | None = None
+    silence_alarm: Duration | None = None
     unknown_field: Literal["ignore", "quarantine"] = "ignore"
     urgent: bool = False  # seal each message at once
 

@@ -33,7 +33,6 @@ from devices.mqtt.plan import MqttConfig
 from devices.mqtt.settings import Settings
 from devices.mqtt.source import JsonSource
 from devices.mqtt.topics import matches
-from devices.tables import span_us
 from devices.transforms import pseudonym_key
 from protocol.errors import Code, ConfigError
 
@@ -204,10 +203,10 @@ def _settings(
         password=password,
         version=table.protocol,
         tls=partial(_tls, config) if scheme == "mqtts" else None,
-        keepalive_s=max(5, span_us(table.keepalive) // 1_000_000),
-        timeout_s=span_us(table.connect_timeout) / 1_000_000,
+        keepalive_s=max(5, int(table.keepalive.seconds)),
+        timeout_s=table.connect_timeout.seconds,
         in_flight=table.in_flight,
-        session_expiry_s=min(span_us(table.session_expiry) // 1_000_000, 0xFFFF_FFFE),
+        session_expiry_s=min(int(table.session_expiry.seconds), 0xFFFF_FFFE),
         packet_max=table.packet_max,
         persistent=persistent,
     )

@@ -7,8 +7,9 @@ from devices.driver import DEVICE_CHARS_MAX, Promise
 from devices.mapping import Compiled, Mapping_, compile_map, steps_of
 from devices.mqtt.config import JsonDevice, OnlyTable
 from devices.mqtt.topics import problem_of
-from devices.tables import Walk, span_us
 from devices.times import Trust, zone_of
+from program.units import Duration
+from program.walk import Walk
 from protocol.packs import Pack
 
 Steps = tuple[str | int, ...]
@@ -103,7 +104,7 @@ def compile_source(
         has_window="window_start" in {one.name for one in pack.fields},
         urgent=table.policy.urgent,
         repeat_memory=table.policy.repeat_memory,
-        silence_us=span_us(table.policy.silence_alarm) if table.policy.silence_alarm else None,
+        silence_us=int(table.policy.silence_alarm) if table.policy.silence_alarm else None,
     )
 
 
@@ -128,8 +129,8 @@ def _trust(table: JsonDevice) -> Trust:
     mode, _, within = table.time.trust.partition(" ")
     return Trust(
         mode=mode,
-        within_us=span_us(within) if within else 0,
-        future_us=span_us(table.time.future_limit),
+        within_us=int(Duration.parse(within)) if within else 0,
+        future_us=int(table.time.future_limit),
         bulk_old_ok=table.time.bulk_old_ok,
     )
 

@@ -15,12 +15,12 @@ import msgspec
 from hub.api.exchange import Caller, Identity, Incoming
 from hub.api.parts import Parts
 from hub.api.routes import Route
-from hub.config import is_loopback
 from hub.domain.agents import AgentState
 from hub.ledger import FIRST_GENERATION
 from hub.store import agents, invitations, keys, leaves, principals, read_tokens
 from hub.store.agents import AgentRow
 from hub.store.engine import Tx
+from program.hosts import is_loopback
 from protocol.errors import Code, RefusedError, VerifyError
 from protocol.ids import KeyId
 from protocol.signatures import Verified, verify_request

@@ -1,10 +1,11 @@
 """From a resource's row and its signed entry to what the catalog shows."""
 
 from hub.api import views
-from hub.messages import Language, text
+from hub.messages import text
 from hub.store.entries import ResourceRow
 from hub.store.objects import ObjectRow
 from hub.store.summaries import Sums
+from program.messages import Language
 from protocol import envelope, ids
 from protocol.grades import Grade, rules
 from protocol.registration import Registration

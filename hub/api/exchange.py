@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 from multidict import CIMultiDictProxy
 
-from hub.messages import Language
+from program.messages import Language
 
 MSGPACK = "application/vnd.shanmen+msgpack"
 JSON = "application/json"

@@ -20,7 +20,7 @@ from hub.api.errors import LaterError, error_reply
 from hub.api.exchange import MSGPACK, Call, Incoming, Reply
 from hub.api.parts import Parts
 from hub.api.routes import ROUTES, Route, Router
-from hub.messages import Language
+from program.messages import Language
 from protocol.errors import Code, DecodeError, RefusedError, ShanmenError, UnavailableError
 from protocol.signatures import check_body
 

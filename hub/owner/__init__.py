@@ -4,7 +4,7 @@ It believes nothing that a hub says: what `read` prints was verified from the ag
 the ledger's proof down to the last column, and opened with the owner's own key. It runs where no
 hub is installed and imports nothing of it.
 
-    keyfile   the owner's keys under a passphrase          files      durable writes
+    keyfile   the owner's keys under a passphrase          texts      what it says
     state     what was pinned and last seen of each hub    client     signed requests
     ledger    the hub's log, judged against what was seen  reader     one resource, verified, opened
     account   everything that the ledger names is shown    telling    what is incomplete, in words

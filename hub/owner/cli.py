@@ -20,8 +20,11 @@ from hub.owner.join import add_principal
 from hub.owner.output import CsvTable, json_lines
 from hub.owner.reading import Interval, open_reading
 from hub.owner.telling import tell_found
-from hub.owner.texts import explain, say
-from hub.owner.verify import UnprovenError, pack_of
+from hub.owner.texts import explain, say, speaking
+from hub.owner.verify import UnprovenError
+from program.arguments import speak
+from program.faults import cause
+from program.messages import language, plain
 from protocol.errors import (
     DecodeError,
     RefusedError,
@@ -31,6 +34,7 @@ from protocol.errors import (
 )
 from protocol.ids import show
 from protocol.records import to_records
+from protocol.registration import pack_of
 from protocol.times import parse_rfc3339
 from protocol.token import parse_token
 
@@ -60,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileExistsError as error:
         _tell("key.exists", path=error.filename2 or error.filename)
     except OSError as error:
-        print(error, file=sys.stderr)
+        _tell("key.unusable", path=error.filename or "-", reason=cause(error, speaking(language())))
     except KeyboardInterrupt:
         return 130
     return USAGE
@@ -73,7 +77,9 @@ def _failed(error: ShanmenError) -> int:
               cause=explain(error.cause))  # fmt: skip
         return UNPROVEN
     if isinstance(error, WithheldError):
-        _tell("read.withheld", count=len(error.missing), segments="\n".join(error.missing[:20]))
+        _tell("read.withheld", count=len(error.missing))
+        for one in error.missing[:20]:
+            print(plain(one), file=sys.stderr)
         return UNPROVEN
     locked = isinstance(error, VerifyError) and error.field == "sealed"  # the key file's box
     if isinstance(error, VerifyError | DecodeError) and not locked:
@@ -181,6 +187,7 @@ async def _print(told: argparse.Namespace, keys: keyfile.OwnerKeys, interval: In
 
 
 def _parser() -> argparse.ArgumentParser:
+    speak(speaking(language()))
     parser = argparse.ArgumentParser(prog="shanmen", description=say("about.tool"))
     commands = parser.add_subparsers(required=True, metavar="key|principal|read|demo")
     key = commands.add_parser("key", help=say("about.key")).add_subparsers(required=True)

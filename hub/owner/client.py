@@ -1,6 +1,5 @@
 """Signed requests of an owner to one hub; TLS always verified, plain HTTP to loopback only."""
 
-import ipaddress
 import secrets
 import ssl
 import time
@@ -11,6 +10,7 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import msgspec
 
+from program.hosts import is_loopback
 from protocol import limits, signatures
 from protocol.envelope import SigningKey
 from protocol.errors import Code, RefusedError, ShanmenError, TooLargeError, UnavailableError
@@ -39,7 +39,7 @@ class Client:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise RefusedError(Code.MALFORMED, field="hub", value=url, expected="https://…")
-        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise RefusedError(Code.PLAIN_HTTP, field="hub", value=url, expected="https://…")
         self.url = url.rstrip("/")
         self._hub = hub
@@ -142,12 +142,3 @@ def _context(ca: str) -> ssl.SSLContext:
         raise RefusedError(
             Code.NOT_FOUND, field="ca", value=ca, expected="a PEM file of certificates"
         ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

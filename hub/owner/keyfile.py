@@ -16,7 +16,7 @@ import msgspec
 import nacl.exceptions
 from nacl.pwhash import argon2id
 
-from hub.owner.files import write_durably
+from program.files import create as create_file
 from protocol import wire
 from protocol.envelope import SealingKey, SigningKey, parse
 from protocol.errors import Code, ConfigError, VerifyError
@@ -105,7 +105,7 @@ def create(
     )
     box = suite(_SUITE).aead_seal(_stretch(passphrase, kdf), nonce, _bound(bare), seed + private)
     sealed = msgspec.structs.replace(bare, box=box)
-    write_durably(path, msgspec.json.format(msgspec.json.encode(sealed)) + b"\n", replace=False)
+    create_file(path, msgspec.json.format(msgspec.json.encode(sealed)) + b"\n")
     return keys
 
 
@@ -149,7 +149,7 @@ def copy(path: Path, target: Path, passphrase: bytes) -> None:
     Raises what `unlock` raises, FileExistsError, OSError.
     """
     unlock(path, passphrase)
-    write_durably(target, path.read_bytes(), replace=False)
+    create_file(target, path.read_bytes())
     unlock(target, passphrase)
 
 

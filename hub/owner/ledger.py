@@ -65,7 +65,7 @@ class Ledger:
         size, root = self.checkpoint.size, self.checkpoint.root
         if not 0 <= index < size:
             raise VerifyError(
-                Code.PROOF_INVALID, field="leaf index", value=index, expected=f"below {size}"
+                Code.PROOF_INVALID, field="leaf", value=index, expected=f"below {size}"
             )
         raw = await self._raw(index)
         path = await self._computed(lambda read: inclusion_path(read, index, size))

@@ -14,8 +14,8 @@ from hub.owner.ledger import SetBack, open_log
 from hub.owner.reader import Found, Reader
 from hub.owner.sources import Fetched, Sources
 from hub.owner.state import Known, Memory
-from hub.owner.texts import say
-from protocol.errors import Code, RefusedError
+from hub.owner.texts import ToldError
+from protocol.errors import Code
 from protocol.ids import PrincipalId, ResourceId, show
 from protocol.records import Columns
 
@@ -122,5 +122,5 @@ def _only(found: list[ResourceId], name: str) -> ResourceId:
         return found[0]
     if found:
         ids = ", ".join(show(one) for one in found)
-        raise RefusedError(Code.CONFLICT, expected=say("read.ambiguous", name=name, ids=ids))
-    raise RefusedError(Code.UNKNOWN_RESOURCE, expected=say("read.unknown", name=name))
+        raise ToldError(Code.CONFLICT, "read.ambiguous", name=name, ids=ids)
+    raise ToldError(Code.UNKNOWN_RESOURCE, "read.unknown", name=name)

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from hub.owner.files import write_durably
+from program.files import save
 from protocol.checkpoint import Checkpoint, LogKey, log_origin, parse_note, verify_note
 from protocol.errors import Code, ConfigError
 from protocol.ids import PrincipalId
@@ -93,7 +93,7 @@ class Memory:
                 )
             self._hubs = [one for one in self._hubs if one.hub != known.hub] + [known]
             data = msgspec.json.encode(_Hubs(hubs=self._hubs))
-            write_durably(self.path, msgspec.json.format(data) + b"\n", replace=True)
+            save(self.path, msgspec.json.format(data) + b"\n")
 
     def _read(self) -> list[Known]:
         try:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from hub.owner.reader import Found
 from hub.owner.reading import Interval
-from hub.owner.texts import say
+from hub.owner.texts import reason, say
 from protocol.ids import show
 from protocol.notes import Correction, Gap
 from protocol.segment import Segment
@@ -19,7 +19,7 @@ def tell_found(found: Found, interval: Interval) -> bool:
     for head in found.continued:
         follows = head.header.continues
         assert follows is not None
-        _tell("read.continued", stream=show(head.header.stream), reason=follows.reason)
+        _tell("read.continued", stream=show(head.header.stream), reason=reason(follows.reason))
     for head in found.without_body:
         header = head.header
         _tell("read.without_body", segment=head.id.hex(), count=header.count,
@@ -47,8 +47,8 @@ def _tell_gaps(gaps: list[Gap]) -> None:
         if gap.unit == "time":
             first, last = show_time(gap.first), show_time(gap.last)
         count = "?" if gap.count is None else gap.count
-        _tell("read.gap", stream=show(gap.stream), unit=gap.unit, first=first, last=last,
-              count=count, reason=_line(gap.reason))  # fmt: skip
+        _tell("read.gap", stream=show(gap.stream), unit=say(f"unit.{gap.unit}"), first=first,
+              last=last, count=count, reason=reason(gap.reason))  # fmt: skip
     known = sum(gap.count or 0 for gap in gaps)
     _tell("read.gaps", count=len(gaps), known=known, unknown=sum(g.count is None for g in gaps))
 
@@ -67,11 +67,6 @@ def _tell_correction(note: Correction, heads: Iterable[Segment]) -> None:
           count=sum(one.count for one in concerned),
           first=show_time(min(one.first_at for one in concerned)),
           last=show_time(max(one.last_at for one in concerned)))  # fmt: skip
-
-
-def _line(text: str) -> str:
-    """A gateway's words on a terminal: one line, nothing that steers it."""
-    return "".join(one if one.isprintable() else " " for one in text)
 
 
 def _tell(key: str, **fields: object) -> None:

@@ -1,44 +1,50 @@
-"""Texts of the owner's tool, Chinese and English, from `messages/zh.toml` and `en.toml`."""
+"""Texts of the owner's tool: its own over those of every program of ours."""
 
-import functools
-import os
-import tomllib
-from importlib import resources
-from typing import Literal
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Final
 
-from protocol.errors import ShanmenError
+from program import messages
+from program.faults import explain as explained
+from program.messages import Language, Messages, language
+from protocol.errors import Code, RefusedError, ShanmenError
 
-Language = Literal["zh", "en"]
-LANGUAGES: tuple[Language, ...] = ("zh", "en")
-
-
-@functools.cache
-def catalogue(language: Language) -> dict[str, str]:
-    """All texts of one language by `group.key`."""
-    path = resources.files(__package__).joinpath("messages", f"{language}.toml")
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {
-        f"{group}.{key}": text for group, texts in tables.items() for key, text in texts.items()
-    }
+FOLDER: Final = Path(__file__).parent / "messages"
 
 
-def language() -> Language:
-    """LC_ALL, LC_MESSAGES or LANG, whichever is set first; English unless it is Chinese."""
-    spoken = next(
-        (os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)),
-        "",
-    )
-    return "zh" if spoken.lower().startswith("zh") else "en"
+class ToldError(RefusedError):
+    """A refusal that has a sentence of its own: its key in the catalogues and what it names."""
+
+    def __init__(self, code: Code, key: str, **fields: object) -> None:
+        super().__init__(code, expected=speaking("en")(key, **fields))
+        self.key = key
+        self.fields = fields
+
+
+@cache
+def speaking(lang: Language) -> Messages:
+    """What the tool says in one language."""
+    return Messages(lang, FOLDER)
+
+
+def catalogue(lang: Language) -> Mapping[str, str]:
+    """All texts of the tool in one language."""
+    return messages.catalogue(lang, FOLDER)
 
 
 def say(key: str, **fields: object) -> str:
-    """The text of `group.key` in the user's language; the key where there is none."""
-    found = catalogue(language()).get(key)
-    return key if found is None else found.format(**fields)
+    """The text of `key` in the user's language (LC_ALL, LC_MESSAGES, LANG)."""
+    return speaking(language())(key, **fields)
 
 
 def explain(error: ShanmenError) -> str:
-    """An error with what to do about it: the code's own text where there is one."""
-    text = catalogue(language()).get(f"error.{error.code.key}")
-    detail = str(error)
-    return f"{text} ({detail})" if text else detail
+    """An error as a sentence, with what to do about it where that is known."""
+    if isinstance(error, ToldError):
+        return say(error.key, **error.fields)
+    return explained(error, speaking(language()))
+
+
+def reason(words: str) -> str:
+    """Why, as an agent of ours wrote it, in the user's language; another's words as they are."""
+    return speaking(language()).phrase(words) or words

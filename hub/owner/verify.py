@@ -15,8 +15,7 @@ from protocol.ids import KeyId, ResourceId, show
 from protocol.keys import EpochKey
 from protocol.leaf import BatchLeaf
 from protocol.records import Columns
-from protocol.registration import Registration
-from protocol.schema import Pack, open_schema
+from protocol.registration import Registration, pack_of
 from protocol.segment import Segment
 from protocol.wraps import Wrap, open_wrap
 
@@ -141,18 +140,3 @@ def check_records(
         raise VerifyError(
             Code.BINDING_MISMATCH, field=problems[0].field, expected=problems[0].expected
         )
-
-
-def pack_of(entry: Registration) -> Pack:
-    """The pack as it travelled in the entry: a reader needs no dictionary."""
-    return Pack(
-        id=entry.pack,
-        version=entry.pack_version,
-        zh=entry.name_zh,
-        en=entry.name_en,
-        grade=entry.grade,
-        fields=open_schema(entry.schema),
-        kind=entry.kind,
-        record_index=entry.record_index,
-        rhythm=entry.rhythm,
-    )

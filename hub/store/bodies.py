@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hub.store.engine import point
+from program.files import sync_folder
 from protocol.errors import Code, UnavailableError
 
 _TEMPORARY: Final = ".tmp"
@@ -171,28 +172,3 @@ def sync_file(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: fsync of the folder itself."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Replace a small file so that after a power cut it is the old or the new one, never neither.
-
-    System calls: openat(tmp, O_CREAT | O_TRUNC), write, fsync, close, rename, fsync(folder).
-    """
-    temporary = path.with_name(path.name + _TEMPORARY)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        write_all(handle, [data])
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    temporary.rename(path)
-    sync_folder(path.parent)

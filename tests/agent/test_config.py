@@ -2,17 +2,18 @@
 
 import contextlib
 import os
-import string
 import tomllib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.config import ConfigProblems, load
-from agent.settings import BOUNDS, WORDS, AgentConfig
-from agent.units import Duration, Size
-from agent.walk import Problem, Walk, show
+from agent.config import load
+from agent.settings import AgentConfig
+from program.settings import ConfigProblems
+from program.units import Duration, Size
+from program.walk import Problem, Walk, show
+from tests.shared import bounds_of
 
 GOOD = """
 data = "/var/lib/shanmen-agent"
@@ -127,20 +128,19 @@ def test_a_value_is_shown_in_one_line_and_never_a_secret():
     assert show("hunter2", "mqtt[0].password") == "•••"
 
 
-def test_the_bounds_name_options_that_exist():
-    class Probe:
-        def __init__(self):
-            self.text = tomllib.loads(GOOD)
-
-    for path, (low, high) in BOUNDS.items():
-        raw = Probe().text
+def test_every_bound_is_held():
+    bounds = bounds_of(AgentConfig)
+    assert len(bounds) == 18
+    for path, (unit, between) in bounds.items():
+        low, high = between
+        assert unit.parse(low) < unit.parse(high), path
+        raw = tomllib.loads(GOOD)
         *tables, leaf = path.split(".")
         table = raw
         for name in tables:
             table = table["resource"][0] if name.endswith("[]") else table.setdefault(name, {})
-        unit = Duration if low.rstrip(string.ascii_letters) and low[-1] != "B" else Size
         table[leaf] = str(unit(unit.parse(high) + unit.parse("1s" if unit is Duration else "1KiB")))
-        walk = Walk(BOUNDS, WORDS)
+        walk = Walk()
         walk.struct(raw, AgentConfig)
         assert [problem.fields.get("expected") for problem in walk.problems] == ["between"], path
 
@@ -190,9 +190,9 @@ NAMES = st.sampled_from(list(AgentConfig.__struct_fields__)) | st.text(max_size=
 def test_any_tree_gives_a_configuration_or_problems(tree, whole):
     if whole:
         tree = {"data": "/d", "hub": {"url": "https://h"}} | tree
-    walk = Walk(BOUNDS, WORDS)
+    walk = Walk()
     config = walk.struct(tree, AgentConfig)
-    assert (config is None) == bool(walk.problems)
+    assert config is not None or walk.problems
     for problem in walk.problems:
         assert problem.value.isprintable()
         assert len(problem.value) <= 60

@@ -9,32 +9,17 @@ from msgspec import inspect
 from agent.faults import Exit
 from agent.messages import catalogue
 from agent.plan import read_file
-from agent.settings import BOUNDS, AgentConfig
+from agent.settings import AgentConfig
+from program.walk import options
+from tests.shared import bounds_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/agent-operations.md").read_text("utf-8")
 
 
-def options(kind=AgentConfig, prefix=""):
-    for field in inspect.type_info(kind).fields:
-        inner = field.type
-        if isinstance(inner, inspect.UnionType):
-            inner = next(one for one in inner.types if not isinstance(one, inspect.NoneType))
-        if isinstance(inner, inspect.Metadata):
-            inner = inner.type
-        if isinstance(inner, inspect.StructType):
-            yield from options(inner.cls, f"{prefix}{field.name}.")
-        elif isinstance(inner, inspect.VarTupleType) and isinstance(
-            inner.item_type, inspect.StructType
-        ):
-            yield from options(inner.item_type.cls, f"{prefix}{field.name}[].")
-        else:
-            yield prefix + field.name, field
-
-
 def test_every_option_stands_in_the_reference_with_its_default():
     rows = dict(re.findall(r"^\| `([a-z_\[\].]+)` \| (.*?) \|", TEXT, re.M))
-    known = dict(options())
+    known = options(AgentConfig)
     assert set(known) == {name for name in rows if "." in name or name in known}
     for name, field in known.items():
         default = field.default
@@ -48,7 +33,7 @@ def test_every_option_stands_in_the_reference_with_its_default():
 
 def test_every_bound_stands_in_the_reference():
     lines = {m[1]: m[0] for m in re.finditer(r"^\| `([a-z_\[\].]+)` \|.*$", TEXT, re.M)}
-    for name, (low, high) in BOUNDS.items():
+    for name, (_, (low, high)) in bounds_of(AgentConfig).items():
         assert low in lines[name], name
         assert high in lines[name] or high == "4096GiB", name
 

@@ -9,10 +9,10 @@ from aiohttp import web
 
 from agent.health import Health, Progress
 from agent.inbox import Inbox
-from agent.notify import Notifier
 from agent.settings import AlarmTable, HubTable, InboxTable
-from agent.units import Duration
 from agent.watch import Watch
+from program.notify import Notifier
+from program.units import Duration
 from protocol import wire
 from protocol.envelope import only_key
 from protocol.inbox import Budget, InboxMessage, InboxNumber, Live, SegmentAge, make_inbox

@@ -7,19 +7,19 @@ import logging
 import os
 import socket
 import stat
-import string
 
 import pytest
 
-from agent import files, logs
 from agent.clock import BUILD_TIME_US, Clock, SystemState, system_state
 from agent.faults import Exit, Fault
 from agent.health import Health
 from agent.keyring import Keyring
-from agent.messages import Messages, catalogue, language, plain
-from agent.notify import Notifier
+from agent.messages import Messages, catalogue
 from agent.status import FolderLock, StatusServer, ask
 from devices.driver import DeviceState
+from program import files, logs
+from program.messages import language, plain
+from program.notify import Notifier
 from protocol.times import ClockSource
 
 
@@ -106,17 +106,6 @@ def test_notify_without_systemd_and_with_a_socket_that_is_gone(tmp_path):
 
 
 # --- messages ------------------------------------------------------------------------------------
-
-
-def test_both_languages_have_the_same_texts_and_fields():
-    english, chinese = catalogue("en"), catalogue("zh")
-    assert set(english) == set(chinese)
-
-    def fields(text):
-        return {name for _, name, _, _ in string.Formatter().parse(text) if name}
-
-    for key, text in english.items():
-        assert fields(text) == fields(chinese[key]), key
 
 
 def test_every_fault_and_every_problem_has_text():

@@ -14,8 +14,8 @@ from agent.health import Health, Progress
 from agent.hub_client import POLL_SILENCE_S, CertificateError, HubClient, LaterError
 from agent.settings import AlarmTable, HubTable
 from agent.tls import CaFileError
-from agent.units import Duration, Size
 from agent.uplink import BATCH_BYTES_MIN, Uplink
+from program.units import Duration, Size
 from protocol.envelope import SigningKey
 from protocol.errors import (
     Code,

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import string
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from devices.demo.figures import Bar, Figures, bars, is_ok
 from devices.demo.proxy import Link
 from devices.demo.reconcile import Account, reconcile
 from devices.demo.report import Station, tell
-from devices.demo.texts import LANGUAGES, catalogue
 from devices.simulators.books import Content, Made
 from protocol.times import show_time
 
@@ -216,17 +214,6 @@ async def test_link_forwards_is_cut_swallows_and_is_restored() -> None:
         writer.write(b"three")
         assert await reader.readexactly(5) == b"three"
         writer.close()
-
-
-def test_texts_are_there_in_both_languages_with_the_same_fields() -> None:
-    zh, en = (catalogue(one) for one in LANGUAGES)
-    assert zh.keys() == en.keys()
-    fields = {
-        key: {name for _, name, _, _ in string.Formatter().parse(en[key]) if name} for key in en
-    }
-    assert fields == {
-        key: {name for _, name, _, _ in string.Formatter().parse(zh[key]) if name} for key in zh
-    }
 
 
 def test_verdict_speaks_chinese_where_the_machine_does(

@@ -8,13 +8,14 @@ import pytest
 
 from tests.shared import ROOT
 
-OURS = ("protocol", "devices", "agent", "hub")
+OURS = ("protocol", "program", "devices", "agent", "hub")
 
 MAY = {
     "protocol": {"protocol"},
-    "devices": {"devices", "protocol"},
-    "agent": {"agent", "devices", "protocol"},
-    "hub": {"hub", "protocol"},
+    "program": {"program", "protocol"},
+    "devices": {"devices", "program", "protocol"},
+    "agent": {"agent", "devices", "program", "protocol"},
+    "hub": {"hub", "program", "protocol"},
 }
 
 IMPURE = {

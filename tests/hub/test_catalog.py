@@ -8,7 +8,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from hub.api import openapi
 from hub.api.routes import ROUTES, Router
-from hub.messages import LANGUAGES, catalogue
+from hub.messages import catalogue
+from program.messages import LANGUAGES
 from protocol import ids, tiles
 from protocol.checkpoint import verify_note
 from protocol.errors import Code
@@ -275,10 +276,6 @@ def test_unknown_method_names_the_known() -> None:
     assert router.find("GET", "/v1/entries/")[0] is None
 
 
-def test_every_text_is_there_in_both_languages() -> None:
-    # A phrase of the code is its own English text: only its Chinese stands in a catalogue.
-    keys = [{k for k in catalogue(one) if not k.startswith("phrase.")} for one in LANGUAGES]
-    assert keys[0] == keys[1]
-    assert {f"code.{one.key}" for one in Code} <= keys[0]
+def test_every_code_has_a_text_in_both_languages() -> None:
     for language in LANGUAGES:
-        assert all(text.strip() for text in catalogue(language).values())
+        assert {f"code.{one.key}" for one in Code} <= catalogue(language).keys()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hub.owner import keyfile, passphrase
-from hub.owner.files import write_durably
+from program.files import save
 from protocol.errors import Code, ConfigError, ShanmenError, VerifyError
 from protocol.ids import show
 from tests.owner.conftest import CHEAP, PASSPHRASE
@@ -101,8 +101,8 @@ def test_no_key_file_is_a_mistake_of_the_user(tmp_path: Path) -> None:
 
 
 def test_durable_write_leaves_old_content_if_the_new_cannot_be_named(tmp_path: Path) -> None:
-    write_durably(tmp_path / "a", b"one", replace=True)
-    write_durably(tmp_path / "a", b"two", replace=True)
+    save(tmp_path / "a", b"one")
+    save(tmp_path / "a", b"two")
     assert (tmp_path / "a").read_bytes() == b"two"
     assert [one.name for one in tmp_path.iterdir()] == ["a"]
 

@@ -1,10 +1,7 @@
 """Durations and sizes as a technician writes them: `30s`, `5m`, `24h`, `64MiB`."""
 
 import re
-from typing import Final, Self
-
-_DURATION: Final = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
-_SIZE: Final = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB|KB|MB|GB)")
+from typing import ClassVar, Final, NamedTuple, Self
 
 _US: Final = {
     "ms": 1_000,
@@ -24,18 +21,40 @@ _BYTES: Final = {
 }
 
 
-class Duration(int):
-    """A span of time in microseconds, written as a whole number and one of ms, s, m, h, d."""
+class Between(NamedTuple):
+    """Bounds of a unit, both inclusive: `Annotated[Duration, Between("1s", "60s")]`.
+
+    msgspec cannot bound our own types; `program.walk` does.
+    """
+
+    low: str
+    high: str
+
+
+class Unit(int):
+    """A number with a unit; `expectation` is what would be right, a key under `expect.`."""
 
     __slots__ = ()
+    expectation: ClassVar[str]
+    _pattern: ClassVar[re.Pattern[str]]
+    _factors: ClassVar[dict[str, int]]
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `30s`; raises ValueError for anything else than one number and one unit."""
-        match = _DURATION.fullmatch(text)
+        match = cls._pattern.fullmatch(text)
         if match is None:
             raise ValueError(text)
-        return cls(int(match[1]) * _US[match[2]])
+        return cls(int(match[1]) * cls._factors[match[2]])
+
+
+class Duration(Unit):
+    """A span of time in microseconds, written as a whole number and one of ms, s, m, h, d."""
+
+    __slots__ = ()
+    expectation = "duration"
+    _pattern = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+    _factors = _US
 
     @property
     def seconds(self) -> float:
@@ -49,18 +68,13 @@ class Duration(int):
         return f"{int(self) // 1000}ms"
 
 
-class Size(int):
+class Size(Unit):
     """A number of bytes, written as a whole number and one of B, KiB, MiB, GiB, KB, MB, GB."""
 
     __slots__ = ()
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `64MiB`; raises ValueError for anything else than one number and one unit."""
-        match = _SIZE.fullmatch(text)
-        if match is None:
-            raise ValueError(text)
-        return cls(int(match[1]) * _BYTES[match[2]])
+    expectation = "size"
+    _pattern = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB|KB|MB|GB)")
+    _factors = _BYTES
 
     def __str__(self) -> str:
         for unit in ("GiB", "MiB", "KiB"):

@@ -1,11 +1,12 @@
 """Log lines for journald: one JSON object a line, and no message more often than configured.
 
 Messages are constants and values are fields (`extra={"device": name}`), so a value can never look
-like a line of its own, and what repeats can be counted by its message.
+like a line of its own or steer a terminal, and what repeats can be counted by its message.
 """
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -13,12 +14,16 @@ from typing import Final, TextIO
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 _WINDOW_S: Final = 60.0
+#: What JSON leaves as it is and a terminal, a log reader or an encoder would stumble over.
+_STEERING: Final = re.compile(
+    "[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 VALUE_CHARS_MAX: Final = 500
 TRACE_CHARS_MAX: Final = 4_000
 
 
 class JsonLines(logging.Formatter):
-    """One record as one line of JSON, ASCII only, so that nothing in it can break the line."""
+    """One record as one line of JSON; names in Chinese stay readable, nothing breaks the line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line: time, level, origin, message, then the fields in their order."""
@@ -34,7 +39,8 @@ class JsonLines(logging.Formatter):
                 line[name] = _shown(value)
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)[-TRACE_CHARS_MAX:]
-        return json.dumps(line)
+        text = json.dumps(line, ensure_ascii=False)
+        return _STEERING.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def _shown(value: object) -> object:
@@ -43,7 +49,8 @@ def _shown(value: object) -> object:
         return value
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
-    return str(value)[:VALUE_CHARS_MAX]
+    text = str(value)
+    return text if len(text) <= VALUE_CHARS_MAX else text[:VALUE_CHARS_MAX] + "…"
 
 
 class RateLimit(logging.Filter):
@@ -86,6 +93,7 @@ def setup(level: str, per_minute: int, stream: TextIO | None = None) -> None:
     logging.logThreads = False
     logging.logProcesses = False
     logging.logMultiprocessing = False
-    # Both log what peers sent; what matters of it is counted and logged by ours.
+    # They log what peers sent, or each step; what matters of it is counted and logged by ours.
     logging.getLogger("aiohttp").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)

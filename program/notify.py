@@ -2,9 +2,10 @@
 
 import os
 import socket
+import time
 from collections.abc import MutableMapping
 
-from agent.messages import plain
+from program.messages import plain
 
 
 class Notifier:
@@ -43,6 +44,10 @@ class Notifier:
     def stopping(self) -> None:
         """SIGTERM was understood."""
         self.send(STOPPING=1)
+
+    def reloading(self) -> None:
+        """Settings are read again; systemd wants the monotonic time with it, and READY after."""
+        self.send(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
 
     def alive(self) -> None:
         """Feed the watchdog; called only after progress was seen."""
