@@ -260,7 +260,8 @@ def test_keys_that_cannot_be_trusted_stop_the_agent(tmp_path, damage):
     elif damage == "other":
         root.write_bytes(bytes(32))
     else:
-        identity.write_bytes(identity.read_bytes()[:-1] + b"\x00")
+        sealed = identity.read_bytes()
+        identity.write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
     with pytest.raises(Fault) as raised:
         ring.keys(ring.root_key())
     assert raised.value.exit is Exit.KEYS
