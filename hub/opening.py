@@ -25,6 +25,7 @@ from hub.record import Recorder
 from hub.store import leaves, migrate
 from hub.store.bodies import Bodies
 from hub.store.engine import Store, Tx
+from program.faults import Phrase
 from protocol.checkpoint import log_origin
 from protocol.errors import ConfigError, FatalError, ShanmenError
 
@@ -82,7 +83,7 @@ async def opened(config: HubConfig, folder: Folder) -> AsyncIterator[Opened]:
             await store.write("migrate", _prepare, ledger)
             await store.read(_check, ledger, last.read())
         except FatalError as error:
-            raise Fault(Exit.DISK, "schema-newer", why=error.expected) from error
+            raise Fault(Exit.DISK, "schema-newer", why=Phrase(error.expected)) from error
         except ShanmenError as error:
             raise Fault(Exit.DISK, "store-unusable", why=error) from error
         recorder = Recorder(store, ledger, last)
@@ -121,7 +122,7 @@ def read_keys(folder: Folder) -> HubKeys:
         return hub_keys.read(folder.root)
     except ConfigError as error:
         raise Fault(
-            Exit.KEYS, "keys-unusable", file=error.field, expected=error.expected
+            Exit.KEYS, "keys-unusable", file=error.field, expected=Phrase(error.expected)
         ) from error
 
 
@@ -141,5 +142,5 @@ def _check(tx: Tx, ledger: Ledger, notes: list[str]) -> None:
         maintenance.check_start(tx, ledger, notes)
     except FatalError as error:
         raise Fault(
-            Exit.RESTORE, "database-older", have=error.value, expected=error.expected
+            Exit.RESTORE, "database-older", have=error.value, expected=Phrase(error.expected)
         ) from error

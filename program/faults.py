@@ -13,6 +13,12 @@ from program.messages import Messages
 from protocol.errors import ShanmenError
 
 
+class Phrase(str):
+    """What code says in English; a fault shows it in the reader's language."""
+
+    __slots__ = ()
+
+
 class Fault(Exception):  # noqa: N818 - a fault is reported, with its remedy
     """A reason to stop that a person can act on.
 
@@ -41,7 +47,9 @@ class Fault(Exception):  # noqa: N818 - a fault is reported, with its remedy
 
 
 def cause(value: object, say: Messages) -> object:
-    """An error as part of a sentence; anything else as it is."""
+    """An error or a phrase as part of a sentence; anything else as it is."""
+    if isinstance(value, Phrase):
+        return say.phrase(value)
     if isinstance(value, ShanmenError):
         about = {"code": value.code.key, "where": value.field, "reason": str(value)}
         return reason_of(about, say)

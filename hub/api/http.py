@@ -4,7 +4,6 @@ aiohttp's low-level server is used, because routes, limits and errors are ours: 
 """
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -14,6 +13,7 @@ from multidict import CIMultiDictProxy
 from hub.api.body import Pace
 from hub.api.exchange import Reply
 from hub.api.middleware import Gate
+from program.hosts import is_loopback
 
 _CHUNK: Final = 256 * 1024
 #: A request with one of these came through a proxy: its sender is not on this machine.
@@ -31,7 +31,7 @@ class HttpIncoming:
         transport = request.transport
         peer = None if transport is None else transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self.loopback = _is_loopback(self.address) and not (
+        self.loopback = is_loopback(self.address) and not (
             any(name in request.headers for name in _FORWARDED)
         )
 
@@ -42,15 +42,6 @@ class HttpIncoming:
                 yield piece
         except (web.RequestPayloadError, ConnectionError):
             return
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return bool((mapped or found).is_loopback)
 
 
 async def answer(gate: Gate, pace: Pace, request: web.BaseRequest) -> web.StreamResponse:

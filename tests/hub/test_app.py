@@ -212,7 +212,9 @@ def test_what_cannot_be_done_names_its_remedy(tmp_path: Path, lang: str) -> None
     (folder / "hub.toml").write_text("")
     (folder / "keys" / "signing.key").chmod(0o644)
     golden(run("serve", "--data", str(folder), LC_ALL=lang), Exit.KEYS, "keys-unusable")
-    golden(run("site", "list", "--data", str(folder), LC_ALL=lang), Exit.KEYS, "keys-unusable")
+    listed = run("site", "list", "--data", str(folder), LC_ALL=lang)
+    golden(listed, Exit.KEYS, "keys-unusable")
+    assert ("权限 0600" if language == "zh" else "mode 0600") in listed.stderr
 
 
 async def test_backup_and_restore_over_the_line(tmp_path: Path) -> None:
