@@ -31,11 +31,12 @@ The shell around it:
 
     cli          the commands; enrol, doctor, probe, status, snapshot, vault_export: what they do
     service      `run`: the only place where core and shell are put together
-    config, settings, plan, kept: agent.toml, read by `program.walk`
+    config, settings, plan, kept: agent.toml, read by `protocol.program.walk`
     keyring, identity: keys on the disk; owner: the pin
     supervisor, context: runs the drivers and lends them what they need
     uplink, hub_client, hub_time, hub_faults, readmission, tls: the conversation with the hub
     inbox, effects: what the hub may ask, and what it moves
     clock, health, watch: time, state, progress
+    logs, notify, files: the log, systemd, small durable files
     messages, faults, version: the agent's own words and exit codes
 """

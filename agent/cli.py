@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from agent import logs
 from agent.faults import Exit, Fault
 from agent.identity import IdentityFiles
 from agent.kept import kept_grades
@@ -24,12 +25,11 @@ from agent.keyring import Keyring
 from agent.messages import Messages
 from agent.plan import DEFAULT_FILE, Plan, read_file
 from agent.version import SOFTWARE
-from program import logs
-from program.arguments import speak
-from program.messages import language
-from program.settings import ConfigProblems, problem_lines
 from protocol import ids
 from protocol.errors import DecodeError
+from protocol.program.arguments import own_words
+from protocol.program.messages import language
+from protocol.program.settings import ConfigProblems, problem_lines
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _TOKEN_BYTES_MAX: Final = 1_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     os.umask(0o077)
-    say = Messages(language())
+    say = Messages(language(os.environ))
     options = _parser(say).parse_args(arguments)
     try:
         return int(_COMMANDS[options.command](options, say))
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(say: Messages) -> argparse.ArgumentParser:
-    speak(say)
+    vars(argparse).update(own_words(say))
     default = os.environ.get("SHANMEN_AGENT_CONFIG", str(DEFAULT_FILE))
     config = say("help.config")
     parser = argparse.ArgumentParser(prog="shanmen-agent", description=say("help.agent"))
@@ -135,7 +135,7 @@ def _enrol(options: argparse.Namespace, say: Messages) -> Exit:
 
 def _run(options: argparse.Namespace, say: Messages) -> Exit:
     from agent import service
-    from program.notify import Notifier
+    from agent.notify import Notifier
 
     del say
     plan = read_file(options.config)

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from agent.settings import AS_HUB_SAYS, AgentConfig
 from devices.loader import TABLES
-from program.hosts import is_loopback
-from program.settings import ConfigProblems, parse
-from program.walk import Problem, Walk, show
+from protocol.program.hosts import is_loopback
+from protocol.program.settings import ConfigProblems, parse
+from protocol.program.walk import Problem, Walk, show
 
 
 def load(text: bytes | str, *, file: str) -> AgentConfig:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+from agent import files
 from agent.clock import Clock
 from agent.enrol import fetch_owner, mismatched
 from agent.faults import Exit, Fault
@@ -26,12 +27,11 @@ from agent.messages import Messages
 from agent.plan import Plan
 from agent.probe import probe_devices
 from agent.status import alarm_text, ask
-from program import files
-from program.hosts import is_loopback
-from program.units import Size
 from protocol import ids
 from protocol.enrolment import Enrolled
 from protocol.errors import ShanmenError
+from protocol.program.hosts import is_loopback
+from protocol.program.units import Size
 from protocol.times import ClockSource, show_time
 
 Level = Literal["ok", "warn", "fail"]

@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from program.faults import Fault, reason_of
+from protocol.program.faults import Fault, reason_of
 
 __all__ = ["Exit", "Fault", "reason_of"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from devices.driver import DeviceState
-from program.messages import plain
+from protocol.program.messages import plain
 
 _LOG: Final = logging.getLogger(__name__)
 

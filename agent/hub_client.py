@@ -21,7 +21,6 @@ import msgspec
 from agent.clock import Clock
 from agent.settings import HubTable
 from agent.tls import CheckedConnector, context_for
-from program.hosts import is_loopback
 from protocol import limits, signatures
 from protocol.envelope import SigningKey
 from protocol.errors import (
@@ -34,6 +33,7 @@ from protocol.errors import (
 )
 from protocol.ids import PrincipalId
 from protocol.messages import MEDIA_TYPE
+from protocol.program.hosts import is_loopback
 
 _ERROR_BYTES_MAX: Final = 16_384
 _CHUNK: Final = 65_536

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from agent import files
 from agent.faults import Exit, Fault
 from agent.keyring import AgentKeys
 from agent.ports import Identity
 from agent.settings import AS_HUB_SAYS
-from program import files
 from protocol import envelope, ids
 from protocol.enrolment import Enrolled, Enrolment, open_enrolled
 from protocol.envelope import Envelope

@@ -16,9 +16,9 @@ from typing import Final
 
 import msgspec
 
+from agent import files
 from agent.faults import Exit, Fault
 from agent.rest import RootKey
-from program import files
 from protocol.envelope import SealingKey, SigningKey
 from protocol.errors import DecodeError
 

@@ -17,10 +17,10 @@ from agent.version import SOFTWARE
 from devices.driver import Promise
 from devices.loader import TABLES, DriverPlan, Loaded, load_devices
 from devices.packs import load_packs
-from program.settings import FILE_BYTES_MAX, ConfigProblems, parse
-from program.walk import Problem, Walk
 from protocol.grades import effective, more_open, parse_grade, parse_secrecy, rules
 from protocol.packs import Pack
+from protocol.program.settings import FILE_BYTES_MAX, ConfigProblems, parse
+from protocol.program.walk import Problem, Walk
 
 DEFAULT_FILE: Final = Path("/etc/shanmen/agent.toml")
 

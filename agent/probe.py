@@ -12,8 +12,8 @@ from agent.messages import Messages
 from agent.plan import Plan
 from agent.rest import RootKey
 from devices.driver import HealthSink, Probes
-from program.faults import cause
 from protocol.errors import Code, ConfigError, ShanmenError
+from protocol.program.faults import cause
 
 _PROBE_S: Final = 20.0
 

@@ -27,9 +27,9 @@ import msgspec
 from agent import salvage, wal
 from agent.database import Database, mark_of
 from agent.disk import reserve_of
+from agent.files import remove, save, sync_folder
 from agent.schema import create, prepare, refuse_newer
 from agent.wal import WalState
-from program.files import remove, save, sync_folder
 from protocol.errors import Code, FatalError
 
 _LOG: Final = logging.getLogger(__name__)

@@ -29,6 +29,7 @@ from agent.hub_client import HubClient
 from agent.identity import IdentityFiles, Pin
 from agent.inbox import Inbox
 from agent.keyring import Keyring
+from agent.notify import Notifier
 from agent.owner import OwnerWatch
 from agent.plan import Plan, core_settings
 from agent.ports import Identity, Paths
@@ -40,7 +41,6 @@ from agent.supervisor import Slot, Supervisor
 from agent.uplink import Uplink
 from agent.watch import Watch
 from devices.loader import DriverPlan
-from program.notify import Notifier
 from protocol.envelope import only_key
 from protocol.errors import Code, ConfigError, FatalError, ShanmenError
 from protocol.sync import AgentSync

@@ -8,8 +8,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from program.units import Between, Duration, Size
-from program.walk import Name
+from protocol.program.units import Between, Duration, Size
+from protocol.program.walk import Name
 
 AS_HUB_SAYS: Final = "as-hub-says"
 

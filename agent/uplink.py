@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
+from agent import files
 from agent.clock import Clock
 from agent.health import Health, Progress
 from agent.hub_client import CertificateError, HubClient, LaterError, UnrecognisedError
@@ -22,7 +23,6 @@ from agent.hub_time import learn_time
 from agent.settings import AlarmTable, HubTable
 from agent.spool import SpoolItem
 from agent.version import SOFTWARE
-from program import files
 from protocol.errors import (
     Code,
     DecodeError,

@@ -20,8 +20,8 @@ from typing import Final
 import msgpack
 import msgspec
 
+from agent.files import sync_folder
 from agent.schema import BodyState
-from program.files import sync_folder
 from protocol.errors import Code, DecodeError
 
 MAGIC: Final = b"SMVAULT1"

@@ -12,8 +12,8 @@ from typing import Final
 
 from agent.clock import Clock
 from agent.health import Health, Progress
+from agent.notify import Notifier
 from agent.settings import AlarmTable, HubTable
-from program.notify import Notifier
 
 _LOG: Final = logging.getLogger(__name__)
 

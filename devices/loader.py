@@ -5,7 +5,6 @@ Built-in drivers stand in one explicit list; plug-ins come by entry points of th
 would be right; nothing connects and no driver's library is imported before a table asks for it.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -19,8 +18,8 @@ from devices.lorawan.source import LorawanSource, codec_of, compile_lorawan
 from devices.mqtt.config import JsonDevice, MqttTable
 from devices.mqtt.source import JsonSource, compile_source
 from devices.mqtt.topics import overlap
-from program.walk import Problem, Walk
 from protocol.packs import Pack
+from protocol.program.walk import Problem, Walk, nearest
 
 GROUP: Final = "shanmen.drivers"
 #: Top-level tables that belong to drivers; all others are the agent's.
@@ -154,9 +153,9 @@ def _is_known(profile: str, request: Request) -> bool:
 def _unknown_profile(request: Request, path: str, profile: str) -> None:
     known = [_JSON, *(f"{_LORAWAN}{one}" for one in names())]
     known += [f"{one}/…" for one in request.plugins]
-    near = difflib.get_close_matches(profile, known, n=1)
+    near = nearest(profile, known)
     if near:
-        request.walk.add(f"{path}.profile", "unknown-profile-near", profile, near=near[0])
+        request.walk.add(f"{path}.profile", "unknown-profile-near", profile, near=near)
     else:
         request.walk.add(f"{path}.profile", "unknown-profile", profile, known=", ".join(known))
 

@@ -15,8 +15,8 @@ import msgspec
 
 from devices.counting import CounterRule, minutes_of_day
 from devices.transforms import Transform
-from program.walk import Text, Walk
 from protocol.packs import Field, Pack
+from protocol.program.walk import Text, Walk
 from protocol.records import Value
 
 _INT_MAX: Final = (1 << 63) - 1

@@ -26,5 +26,6 @@ The files, in the order in which a request meets them:
     reading                what owners and the catalog may fetch
     sweeper, maintenance, restoring: orphans, backup, the next generation
     keys, tls, metrics, messages, faults, version: around all of it
-    owner/                 the owner's tool `shanmen`: uses nothing of the rest
+    logs, notify, files, catalogues: the log, systemd, small durable files, where texts are read
+    owner/                 the owner's tool `shanmen`: of the rest it uses `files` and `catalogues`
 """

@@ -34,14 +34,14 @@ from hub.faults import Exit, Fault
 from hub.folder import Folder
 from hub.ingest import Ingest
 from hub.metrics import Metrics
+from hub.notify import Notifier
 from hub.opening import Opened, opened, wall_us
 from hub.pool import Pool
 from hub.sweeper import Sweeper
 from hub.version import version
-from program.messages import Language
-from program.notify import Notifier
 from protocol import ids
 from protocol.errors import ShanmenError
+from protocol.program.messages import Language
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class App:
 
     def reload(self) -> None:
         """SIGHUP: read the certificate again; the old one stays if the new does not fit."""
-        self._notifier.reloading()
+        self._notifier.reloading(time.monotonic_ns() // 1000)
         try:
             if self._tls is not None:
                 self._tls.reload()

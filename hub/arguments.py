@@ -6,8 +6,8 @@ from typing import Any
 
 from hub.messages import speaking
 from hub.version import version
-from program.arguments import speak
-from program.messages import Language
+from protocol.program.arguments import own_words
+from protocol.program.messages import Language
 
 Say = Callable[[str], str]
 
@@ -42,7 +42,7 @@ def parser(language: Language) -> argparse.ArgumentParser:
     def say(key: str) -> str:
         return speaking(language)(f"help.{key}")
 
-    speak(speaking(language))
+    vars(argparse).update(own_words(speaking(language)))
 
     top = argparse.ArgumentParser(prog="shanmen-hub", description=say("hub"))
     top.add_argument(

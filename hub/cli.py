@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from hub import commands, console
+from hub import commands, console, logs
 from hub.admin import Answer
 from hub.api.exchange import compact
 from hub.arguments import parser
@@ -27,12 +27,11 @@ from hub.lists import table
 from hub.maintenance import Restored
 from hub.messages import speaking, text
 from hub.store.audit import Actor
-from program import logs
-from program.faults import explain
-from program.messages import Language, language_of
-from program.messages import language as language_asked
-from program.settings import ConfigProblems, problem_lines
 from protocol.errors import FatalError, ShanmenError, UnavailableError
+from protocol.program.faults import explain
+from protocol.program.messages import Language, language_of
+from protocol.program.messages import language as language_asked
+from protocol.program.settings import ConfigProblems, problem_lines
 
 _LOCK_WAIT_S: Final = 10.0
 
@@ -40,7 +39,7 @@ _LOCK_WAIT_S: Final = 10.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (`hub.faults.Exit`)."""
     os.umask(0o077)  # whatever a command makes is its owner's only
-    language = language_asked()
+    language = language_asked(os.environ)
     options = parser(language).parse_args(arguments)
     try:
         return RUNS[options.run](options, language)

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from program.hosts import is_loopback
-from program.settings import ConfigProblems, parse
-from program.walk import Walk
+from protocol.program.hosts import is_loopback
+from protocol.program.settings import ConfigProblems, parse
+from protocol.program.walk import Walk
 
 FILE_NAME = "hub.toml"
 

@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from program.faults import Fault
+from protocol.program.faults import Fault
 
 __all__ = ["Exit", "Fault"]
 

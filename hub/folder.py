@@ -16,7 +16,7 @@ from pathlib import Path
 from hub import config as configs
 from hub.config import HubConfig
 from hub.faults import Exit, Fault
-from program.settings import FILE_BYTES_MAX
+from protocol.program.settings import FILE_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)

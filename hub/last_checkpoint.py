@@ -15,8 +15,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from hub.files import save
 from hub.store.engine import point
-from program.files import save
 from protocol.errors import Code, UnavailableError
 from protocol.limits import NOTE_BYTES_MAX
 
@@ -47,7 +47,7 @@ class LastCheckpoint:
         """Write a checkpoint before it leaves the hub.
 
         System calls: pwrite of one slot; each ANCHOR_EVERY times fsync, pwrite, fsync. First time:
-        save (see `program.files`), which syncs.
+        save (see `hub.files`), which syncs.
         Raises UnavailableError if the file cannot be written: then the answer must not go out.
         """
         point("last-checkpoint.before")

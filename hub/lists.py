@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hub.messages import text
-from program.messages import Language
+from protocol.program.messages import Language
 from protocol.times import show_time
 
 

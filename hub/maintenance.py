@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection
 
+from hub.files import save, sync_folder
 from hub.ingest import BACKED_UP_KEY
 from hub.ledger import Ledger
 from hub.store import audit, leaves, meta, migrate, packs, read_tokens, segments, tokens
@@ -27,7 +28,6 @@ from hub.store.bodies import Bodies
 from hub.store.copy import copy_database
 from hub.store.engine import Store, Tx, point
 from hub.store.leaves import HeadRow
-from program.files import save, sync_folder
 from protocol import merkle
 from protocol.checkpoint import parse_note
 from protocol.errors import Code, ConfigError, FatalError

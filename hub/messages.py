@@ -5,19 +5,15 @@ Programs and tests speak in keys and codes; a text is looked up at the edge.
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
-from typing import Final
 
-from program import messages
-from program.messages import Language, Messages
-
-FOLDER: Final = Path(__file__).parent / "messages"
+from hub import catalogues
+from protocol.program.messages import Language, Messages
 
 
 @cache
 def speaking(language: Language) -> Messages:
     """What the hub says in one language."""
-    return Messages(language, FOLDER)
+    return Messages(language, catalogue(language))
 
 
 def text(key: str, language: Language, **fields: object) -> str:
@@ -27,4 +23,4 @@ def text(key: str, language: Language, **fields: object) -> str:
 
 def catalogue(language: Language) -> Mapping[str, str]:
     """All texts of the hub in one language."""
-    return messages.catalogue(language, FOLDER)
+    return catalogues.catalogue(language, "hub")

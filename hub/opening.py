@@ -25,9 +25,9 @@ from hub.record import Recorder
 from hub.store import leaves, migrate
 from hub.store.bodies import Bodies
 from hub.store.engine import Store, Tx
-from program.faults import Phrase
 from protocol.checkpoint import log_origin
 from protocol.errors import ConfigError, FatalError, ShanmenError
+from protocol.program.faults import Phrase
 
 
 def wall_us() -> int:

@@ -11,6 +11,7 @@ import msgspec
 
 from hub import maintenance
 from hub.faults import Exit, Fault
+from hub.files import save
 from hub.folder import Folder
 from hub.keys import FOLDER as KEYS_FOLDER
 from hub.last_checkpoint import LastCheckpoint
@@ -21,7 +22,6 @@ from hub.store import migrate
 from hub.store.audit import Actor
 from hub.store.bodies import Bodies
 from hub.store.engine import Store
-from program.files import save
 from protocol.errors import ShanmenError
 
 

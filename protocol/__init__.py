@@ -27,6 +27,8 @@ Words first, then the path that data takes, then what travels beside it:
 | `messages`, `sync` | a batch and its answer; one conversation as a state machine, both roles |
 | `signatures` | request signatures (RFC 9421 profile) |
 
+Beside all of it `program/`: the pure half of what our programs do alike; no part of the wire.
+
 Time and randomness are arguments. Laws that hold everywhere: verify the bytes that arrived, then
 decode; never sign or verify a re-encoding; every input of ours to a signature, hash or derivation
 starts with a domain tag; every length is bounded before it is read.

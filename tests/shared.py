@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from program.units import Between, Unit
-from program.walk import bare, options
+from protocol.program.units import Between, Unit
+from protocol.program.walk import bare, options
 
 ROOT = Path(__file__).resolve().parent.parent
 

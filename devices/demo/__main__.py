@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import re
 import secrets
 import shutil
@@ -12,17 +13,18 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from devices.catalogues import catalogue
 from devices.demo.chaos import SECONDS_MIN, Harm, schedule, wreak
 from devices.demo.children import CommandError
 from devices.demo.line import Line
 from devices.demo.reconcile import Account, reconcile
 from devices.demo.report import Station, figures, station_of, tell
 from devices.demo.site import RESOURCES
-from devices.demo.texts import FOLDER, say, text
+from devices.demo.texts import say, text
 from devices.simulators.books import read_books
 from devices.simulators.broker import ACK_WAIT_S, BrokerError
-from program.arguments import speak
-from program.messages import Messages, language
+from protocol.program.arguments import own_words
+from protocol.program.messages import Messages, language
 
 #: After the devices fell silent: the broker delivers again for the last time after ACK_WAIT_S.
 _QUIET_S: Final = ACK_WAIT_S + 3.0
@@ -145,7 +147,8 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _arguments() -> argparse.Namespace:
-    speak(Messages(language(), FOLDER))
+    lang = language(os.environ)
+    vars(argparse).update(own_words(Messages(lang, catalogue(lang, "devices.demo"))))
     parser = argparse.ArgumentParser(prog="python -m devices.demo", description=text("help.demo"))
     parser.add_argument("--for", dest="seconds", type=_span, metavar="TIME", help=text("help.for"))
     parser.add_argument("--chaos", action="store_true", help=text("help.chaos"))

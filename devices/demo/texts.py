@@ -1,17 +1,15 @@
 """Texts of the demo, Chinese and English, from `messages/zh.toml` and `en.toml`."""
 
+import os
 import unicodedata
-from pathlib import Path
-from typing import Final
 
-from program.messages import catalogue, language
-
-FOLDER: Final = Path(__file__).parent / "messages"
+from devices.catalogues import catalogue
+from protocol.program.messages import language
 
 
 def text(key: str, **fields: object) -> str:
     """The text of `group.key` in the user's language (LC_ALL, LC_MESSAGES, LANG)."""
-    return catalogue(language(), FOLDER)[key].format(**fields)
+    return catalogue(language(os.environ), "devices.demo")[key].format(**fields)
 
 
 def say(key: str, **fields: object) -> None:

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from program.units import Duration
-from program.walk import Name, Text
+from protocol.program.units import Duration
+from protocol.program.walk import Name, Text
 
 
 class LorawanConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

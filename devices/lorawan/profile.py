@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from program.walk import Text
 from protocol.errors import Code, ConfigError
+from protocol.program.walk import Text
 
 ItemType = Literal[
     "u8", "i8", "u16be", "u16le", "i16be", "i16le", "u32be", "u32le", "version", "version_hex"

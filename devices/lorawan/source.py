@@ -1,7 +1,6 @@
 """A `[[device]]` entry of LoRaWAN sensors, checked and compiled."""
 
 import csv
-import difflib
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -14,8 +13,8 @@ from devices.lorawan.config import LorawanDevice
 from devices.lorawan.profile import Profile, names, profile
 from devices.mqtt.topics import problem_of
 from devices.times import zone_of
-from program.walk import Walk
 from protocol.packs import Pack
+from protocol.program.walk import Walk, nearest
 
 _EUI: Final = re.compile(r"[0-9a-f]{16}")
 #: Largest list of sensors: 10,000 bays.
@@ -64,9 +63,9 @@ def codec_of(name: str, *, walk: Walk, path: str) -> Profile | None:
     if codec is not None and codec.pack is not None:
         return codec
     known = [f"lorawan/{one}" for one in names()]
-    near = difflib.get_close_matches(name, known, n=1)
+    near = nearest(name, known)
     if near:
-        walk.add(f"{path}.profile", "unknown-codec-near", name, near=near[0])
+        walk.add(f"{path}.profile", "unknown-codec-near", name, near=near)
     else:
         walk.add(f"{path}.profile", "unknown-codec", name, known=", ".join(known))
     return None

@@ -5,8 +5,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from devices.mapping import FieldMap
-from program.units import Duration
-from program.walk import Name, Text
+from protocol.program.units import Duration
+from protocol.program.walk import Name, Text
 
 #: Messages received and not acknowledged at which reading pauses, unless configured.
 IN_FLIGHT_DEFAULT: Final = 100

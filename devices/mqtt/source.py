@@ -8,9 +8,9 @@ from devices.mapping import Compiled, Mapping_, compile_map, steps_of
 from devices.mqtt.config import JsonDevice, OnlyTable
 from devices.mqtt.topics import problem_of
 from devices.times import Trust, zone_of
-from program.units import Duration
-from program.walk import Walk
 from protocol.packs import Pack
+from protocol.program.units import Duration
+from protocol.program.walk import Walk
 
 Steps = tuple[str | int, ...]
 

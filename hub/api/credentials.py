@@ -20,9 +20,9 @@ from hub.ledger import FIRST_GENERATION
 from hub.store import agents, invitations, keys, leaves, principals, read_tokens
 from hub.store.agents import AgentRow
 from hub.store.engine import Tx
-from program.hosts import is_loopback
 from protocol.errors import Code, RefusedError, VerifyError
 from protocol.ids import KeyId
+from protocol.program.hosts import is_loopback
 from protocol.signatures import Verified, verify_request
 
 _BEARER: Final = re.compile(r"^Bearer smr1-([a-z2-7]{26})$")

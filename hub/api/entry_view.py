@@ -5,9 +5,9 @@ from hub.messages import text
 from hub.store.entries import ResourceRow
 from hub.store.objects import ObjectRow
 from hub.store.summaries import Sums
-from program.messages import Language
 from protocol import envelope, ids
 from protocol.grades import Grade, rules
+from protocol.program.messages import Language
 from protocol.registration import Registration
 from protocol.schema import open_schema
 

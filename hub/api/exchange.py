@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 from multidict import CIMultiDictProxy
 
-from program.messages import Language
+from protocol.program.messages import Language
 
 MSGPACK = "application/vnd.shanmen+msgpack"
 JSON = "application/json"

@@ -13,7 +13,7 @@ from multidict import CIMultiDictProxy
 from hub.api.body import Pace
 from hub.api.exchange import Reply
 from hub.api.middleware import Gate
-from program.hosts import is_loopback
+from protocol.program.hosts import is_loopback
 
 _CHUNK: Final = 256 * 1024
 #: A request with one of these came through a proxy: its sender is not on this machine.

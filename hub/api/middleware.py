@@ -20,8 +20,8 @@ from hub.api.errors import LaterError, error_reply
 from hub.api.exchange import MSGPACK, Call, Incoming, Reply
 from hub.api.parts import Parts
 from hub.api.routes import ROUTES, Route, Router
-from program.messages import Language
 from protocol.errors import Code, DecodeError, RefusedError, ShanmenError, UnavailableError
+from protocol.program.messages import Language
 from protocol.signatures import check_body
 
 log = logging.getLogger(__name__)

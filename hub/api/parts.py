@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hub.config import HubConfig
-from program.messages import Language
+from protocol.program.messages import Language
 
 if TYPE_CHECKING:
     from hub.attempts import Attempts

@@ -2,7 +2,7 @@
 
 It believes nothing that a hub says: what `read` prints was verified from the agent's signature and
 the ledger's proof down to the last column, and opened with the owner's own key. It runs where no
-hub is installed and imports nothing of it.
+hub is installed and imports nothing of it but `hub.files` and `hub.catalogues`.
 
     keyfile   the owner's keys under a passphrase          texts      what it says
     state     what was pinned and last seen of each hub    client     signed requests

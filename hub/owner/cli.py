@@ -22,9 +22,6 @@ from hub.owner.reading import Interval, open_reading
 from hub.owner.telling import tell_found
 from hub.owner.texts import explain, say, speaking
 from hub.owner.verify import UnprovenError
-from program.arguments import speak
-from program.faults import cause
-from program.messages import language, plain
 from protocol.errors import (
     DecodeError,
     RefusedError,
@@ -33,6 +30,9 @@ from protocol.errors import (
     VerifyError,
 )
 from protocol.ids import show
+from protocol.program.arguments import own_words
+from protocol.program.faults import cause
+from protocol.program.messages import plain
 from protocol.records import to_records
 from protocol.registration import pack_of
 from protocol.times import parse_rfc3339
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileExistsError as error:
         _tell("key.exists", path=error.filename2 or error.filename)
     except OSError as error:
-        _tell("key.unusable", path=error.filename or "-", reason=cause(error, speaking(language())))
+        _tell("key.unusable", path=error.filename or "-", reason=cause(error, speaking()))
     except KeyboardInterrupt:
         return 130
     return USAGE
@@ -187,7 +187,7 @@ async def _print(told: argparse.Namespace, keys: keyfile.OwnerKeys, interval: In
 
 
 def _parser() -> argparse.ArgumentParser:
-    speak(speaking(language()))
+    vars(argparse).update(own_words(speaking()))
     parser = argparse.ArgumentParser(prog="shanmen", description=say("about.tool"))
     commands = parser.add_subparsers(required=True, metavar="key|principal|read|demo")
     key = commands.add_parser("key", help=say("about.key")).add_subparsers(required=True)

@@ -10,11 +10,11 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import msgspec
 
-from program.hosts import is_loopback
 from protocol import limits, signatures
 from protocol.envelope import SigningKey
 from protocol.errors import Code, RefusedError, ShanmenError, TooLargeError, UnavailableError
 from protocol.ids import PrincipalId
+from protocol.program.hosts import is_loopback
 
 MEDIA_TYPE: Final = "application/vnd.shanmen+msgpack"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, connect=10, sock_connect=10)

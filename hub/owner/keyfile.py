@@ -16,7 +16,7 @@ import msgspec
 import nacl.exceptions
 from nacl.pwhash import argon2id
 
-from program.files import create as create_file
+from hub.files import create as create_file
 from protocol import wire
 from protocol.envelope import SealingKey, SigningKey, parse
 from protocol.errors import Code, ConfigError, VerifyError

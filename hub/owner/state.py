@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from program.files import save
+from hub.files import save
 from protocol.checkpoint import Checkpoint, LogKey, log_origin, parse_note, verify_note
 from protocol.errors import Code, ConfigError
 from protocol.ids import PrincipalId

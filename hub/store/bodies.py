@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from hub.files import sync_folder
 from hub.store.engine import point
-from program.files import sync_folder
 from protocol.errors import Code, UnavailableError
 
 _TEMPORARY: Final = ".tmp"

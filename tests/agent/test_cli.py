@@ -302,7 +302,7 @@ def test_status_lines_in_both_languages():
 
 def test_a_bug_is_one_log_line_and_an_exit_code(tmp_path):
     code = (
-        "import sys; from agent import cli; from program import logs; logs.setup('info', 60);"
+        "import sys; from agent import cli, logs; logs.setup('info', 60);"
         "sys.excepthook = cli.report_bug; raise RuntimeError('line one\\nline two')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from agent.config import load
 from agent.settings import AgentConfig
-from program.settings import ConfigProblems
-from program.units import Duration, Size
-from program.walk import Problem, Walk, show
+from protocol.program.settings import ConfigProblems
+from protocol.program.units import Duration, Size
+from protocol.program.walk import Problem, Walk, show
 from tests.shared import bounds_of
 
 GOOD = """

@@ -10,7 +10,7 @@ from agent.faults import Exit
 from agent.messages import catalogue
 from agent.plan import read_file
 from agent.settings import AgentConfig
-from program.walk import options
+from protocol.program.walk import options
 from tests.shared import bounds_of
 
 ROOT = Path(__file__).resolve().parents[2]

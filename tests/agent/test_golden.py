@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import cli
+from agent import cli, files
 from agent.clock import Clock, SystemState
 from agent.enrol import mismatch
 from agent.faults import Fault
@@ -19,7 +19,6 @@ from agent.hub_faults import fault_of
 from agent.messages import Messages
 from agent.status import FolderLock
 from agent.tls import CaFileError
-from program import files
 from protocol.envelope import SigningKey
 from protocol.errors import Code, RefusedError, VerifyError
 from protocol.token import make_token

@@ -9,13 +9,13 @@ from aiohttp import web
 
 from agent.health import Health, Progress
 from agent.inbox import Inbox
+from agent.notify import Notifier
 from agent.settings import AlarmTable, HubTable, InboxTable
 from agent.watch import Watch
-from program.notify import Notifier
-from program.units import Duration
 from protocol import wire
 from protocol.envelope import only_key
 from protocol.inbox import Budget, InboxMessage, InboxNumber, Live, SegmentAge, make_inbox
+from protocol.program.units import Duration
 from tests.agent.test_shell import Times
 from tests.agent.test_uplink import HUB, KEY, Hub, client_of, serving, synchronised
 

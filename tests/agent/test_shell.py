@@ -10,16 +10,16 @@ import stat
 
 import pytest
 
+from agent import files, logs
 from agent.clock import BUILD_TIME_US, Clock, SystemState, system_state
 from agent.faults import Exit, Fault
 from agent.health import Health
 from agent.keyring import Keyring
 from agent.messages import Messages, catalogue
+from agent.notify import Notifier
 from agent.status import FolderLock, StatusServer, ask
 from devices.driver import DeviceState
-from program import files, logs
-from program.messages import language, plain
-from program.notify import Notifier
+from protocol.program.messages import language, plain
 from protocol.times import ClockSource
 
 

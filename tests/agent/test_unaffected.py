@@ -7,7 +7,7 @@ import time
 import pytest
 from aiohttp import web
 
-from program.units import Duration
+from protocol.program.units import Duration
 from tests.agent.kit import Site, reading
 from tests.agent.test_uplink import Hub, Inbox, client_of, serving, uplink_of
 

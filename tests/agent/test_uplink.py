@@ -15,7 +15,6 @@ from agent.hub_client import POLL_SILENCE_S, CertificateError, HubClient, LaterE
 from agent.settings import AlarmTable, HubTable
 from agent.tls import CaFileError
 from agent.uplink import BATCH_BYTES_MIN, Uplink
-from program.units import Duration, Size
 from protocol.envelope import SigningKey
 from protocol.errors import (
     Code,
@@ -26,6 +25,7 @@ from protocol.errors import (
     VerifyError,
 )
 from protocol.messages import Accepted, Later, ObjectItem
+from protocol.program.units import Duration, Size
 from tests.certificates import make_authority
 
 KEY = SigningKey(bytes(32))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from devices.catalogues import catalogue
 from devices.packs import load_packs
-from program.messages import catalogue
 from protocol.grades import Grade, rules
 
 DEVICES = Path(__file__).resolve().parents[2] / "devices"
-EN, ZH = (catalogue(lang, DEVICES / "messages") for lang in ("en", "zh"))
+EN, ZH = (catalogue(lang, "devices") for lang in ("en", "zh"))
 OWN = tomllib.loads((DEVICES / "messages/en.toml").read_text())
 
 

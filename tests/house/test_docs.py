@@ -12,7 +12,7 @@ DOCUMENTS = sorted(
     for p in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("devices/*/README.md")]
 )
 _LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
-_PATH = re.compile(r"`((?:agent|hub|protocol|program|devices|packaging|tests|docs)/[\w./-]*\w/?)`")
+_PATH = re.compile(r"`((?:agent|hub|protocol|devices|packaging|tests|docs)/[\w./-]*\w/?)`")
 _TARGET = re.compile(r"(?:^|[`$;])\s*make ([a-z]+)", re.MULTILINE)
 
 
@@ -90,7 +90,7 @@ def test_no_machine_path_and_no_registry_is_committed() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("package", ["protocol", "program", "agent", "hub"])
+@pytest.mark.parametrize("package", ["protocol", "protocol/program", "agent", "hub"])
 def test_the_map_of_a_package_names_its_files(package: str) -> None:
     text = (ROOT / package / "__init__.py").read_text("utf-8")
     files = [p.stem for p in (ROOT / package).glob("*.py") if p.stem != "__init__"]

@@ -17,12 +17,12 @@ from tests.shared import ROOT
 
 #: Each catalogue, and where its keys may be asked for: agents show the texts of devices and codes.
 CATALOGUES = {
-    "program": ("program", "agent", "devices", "hub", "protocol"),
-    "agent": ("agent", "devices", "program", "protocol"),
-    "devices": ("devices", "agent", "program", "protocol"),
+    "protocol/program": ("protocol", "agent", "devices", "hub"),
+    "agent": ("agent", "devices", "protocol"),
+    "devices": ("devices", "agent", "protocol"),
     "devices/demo": ("devices/demo",),
-    "hub": ("hub", "program", "protocol"),
-    "hub/owner": ("hub/owner", "program", "protocol"),
+    "hub": ("hub", "protocol"),
+    "hub/owner": ("hub/owner", "protocol"),
 }
 _ANY = r"([\w.-]+)"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from program.messages import Messages
+from hub.owner.texts import speaking_in
 from tests.shared import ROOT
 
 FOLDERS = sorted(
@@ -55,7 +55,7 @@ def english_in(text: str) -> list[str]:
 def test_there_are_catalogues() -> None:
     found = {str(one.relative_to(ROOT)) for one in FOLDERS}
     assert found >= {
-        f"{one}/messages" for one in ("program", "agent", "hub", "hub/owner", "devices")
+        f"{one}/messages" for one in ("protocol/program", "agent", "hub", "hub/owner", "devices")
     }
 
 
@@ -115,7 +115,7 @@ def literals(paths: Iterable[Path], argument: str) -> set[str]:
 
 def test_what_errors_name_has_its_chinese() -> None:
     """`explain` prints the field, and of the hub's and the owner's own errors what would be right."""
-    say = Messages("zh", ROOT / "hub/owner/messages")
+    say = speaking_in("zh")
     hub = sorted((ROOT / "hub").rglob("*.py"))
     named = literals([*sorted((ROOT / "protocol").glob("*.py")), *hub], "field")
     said = {text for text in named if " " in text} | literals(hub, "expected")
@@ -125,7 +125,7 @@ def test_what_errors_name_has_its_chinese() -> None:
 
 def test_reasons_of_agents_have_their_chinese() -> None:
     """They stand in `continues` and gap notes and are printed by `shanmen read`."""
-    say = Messages("zh", ROOT / "hub/owner/messages")
+    say = speaking_in("zh")
     paths = [ROOT / "agent" / f"{name}.py" for name in ("answers", "forks", "mending", "sealer")]
     said = {text for text in literals(paths, "reason") if text}
     assert len(said) >= 6

@@ -12,7 +12,7 @@ import pytest
 
 from tests.shared import ROOT
 
-OURS = {"agent", "hub", "protocol", "devices", "program"}
+OURS = {"agent", "hub", "protocol", "devices"}
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 
 from hub.api import inbox
 from hub.config import ListenSection
-from program.settings import ConfigProblems
-from program.walk import Problem
 from protocol.limits import ENROLMENT_BYTES_MAX, SYNC_BYTES_MAX
 from protocol.messages import MEDIA_TYPE
+from protocol.program.settings import ConfigProblems
+from protocol.program.walk import Problem
 from tests.hub.shell import Gateway, Shell, serving
 
 

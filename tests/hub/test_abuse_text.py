@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hub import admin
+from hub import admin, logs
 from hub.keys import HubKeys
-from program import logs
 from protocol import ids
 from protocol.envelope import SealingKey, SigningKey
 from protocol.errors import RefusedError, ShanmenError

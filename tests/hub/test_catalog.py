@@ -9,12 +9,12 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from hub.api import openapi
 from hub.api.routes import ROUTES, Router
 from hub.messages import catalogue
-from program.messages import LANGUAGES
 from protocol import ids, tiles
 from protocol.checkpoint import verify_note
 from protocol.errors import Code
 from protocol.grades import Grade
 from protocol.merkle import Frontier, leaf_hash
+from protocol.program.messages import LANGUAGES
 from protocol.registration import Coordinates, Registration
 from tests.hub import kit
 from tests.hub.shell import Gateway, Owner, Shell, serving

@@ -15,9 +15,9 @@ from hub.config import HubConfig
 from hub.faults import Exit
 from hub.making import toml_of
 from hub.messages import speaking, text
-from program.settings import ConfigProblems
-from program.walk import Problem, options
 from protocol.errors import ConfigError
+from protocol.program.settings import ConfigProblems
+from protocol.program.walk import Problem, options
 from tests.shared import ROOT
 
 DOCUMENT = ROOT / "docs" / "hub-operations.md"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hub.files import save
 from hub.owner import keyfile, passphrase
-from program.files import save
 from protocol.errors import Code, ConfigError, ShanmenError, VerifyError
 from protocol.ids import show
 from tests.owner.conftest import CHEAP, PASSPHRASE

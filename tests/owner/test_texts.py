@@ -10,18 +10,19 @@ import pytest
 
 from hub.owner import cli
 from hub.owner.output import _safe, quality_names
-from hub.owner.texts import FOLDER, explain
+from hub.owner.texts import explain
 from protocol.errors import Code, RefusedError
 from protocol.notes import GapUnit
 from protocol.times import Quality
 
 SOURCES = Path(cli.__file__).parent.glob("*.py")
+MESSAGES = Path(cli.__file__).parent / "messages"
 
 
 def test_every_text_asked_for_is_there_and_every_text_is_used() -> None:
     source = "".join(path.read_text("utf-8") for path in SOURCES)
     literal = set(re.findall(r'"((?:about|option|key|principal|read)\.[a-z_]+)"', source))
-    tables = tomllib.loads((FOLDER / "en.toml").read_text("utf-8"))
+    tables = tomllib.loads((MESSAGES / "en.toml").read_text("utf-8"))
     known = {f"{group}.{key}" for group, texts in tables.items() for key in texts}
     assert literal <= known
     about = {

@@ -74,7 +74,7 @@ def frozen(folder: Path) -> Path:
     """A copy of the packages: what is changed in the tree meanwhile does not change the torture."""
     code = folder / "code"
     if not code.exists():
-        for package in ("agent", "hub", "protocol", "devices", "program"):
+        for package in ("agent", "hub", "protocol", "devices"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / package, code / package, ignore=ignored)
     return code

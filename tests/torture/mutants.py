@@ -99,7 +99,7 @@ async def hunt(
     code = base.code
     if mutant is not None:
         method, code = mutant.method, folder / "code"
-        for package in ("agent", "hub", "protocol", "devices", "program"):
+        for package in ("agent", "hub", "protocol", "devices"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(base.code / package, code / package, ignore=ignored)
         mutant.apply(code)

@@ -8,8 +8,8 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any, Final
 
-from program.messages import Messages
-from program.walk import Problem, show
+from protocol.program.messages import Messages
+from protocol.program.walk import Problem, show
 
 FILE_BYTES_MAX: Final = 4 << 20
 PROBLEMS_SHOWN_MAX: Final = 100

@@ -20,17 +20,6 @@ def save(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
-def create(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """As `save`, but never over a file that exists. Raises FileExistsError, OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        _write(temporary, data, os.O_EXCL, mode)
-        os.link(temporary, path)  # fails where the name exists: two runs cannot both win
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
 def _write(path: Path, data: bytes, how: int, mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | how
     descriptor = os.open(path, flags, mode)

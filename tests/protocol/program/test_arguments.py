@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from program.messages import Messages
+from devices.catalogues import catalogue
+from protocol.program.messages import Messages
+
+ZH = Messages("zh", catalogue("zh"))
 
 #: Said to programmers, about a parser that was put together wrongly; or never said by ours.
 OF_PROGRAMMERS = {
@@ -50,7 +53,7 @@ def words_of_argparse() -> set[str]:
 def test_every_word_that_a_person_can_meet_has_its_chinese() -> None:
     words = words_of_argparse()
     assert len(words) > 25
-    assert words - OF_PROGRAMMERS - Messages("zh").group("argparse").keys() == {
+    assert words - OF_PROGRAMMERS - ZH.group("argparse").keys() == {
         word for word in words if word.startswith("%(heading)s")
     }
 
@@ -59,5 +62,5 @@ def test_places_are_the_same_in_both_languages() -> None:
     import re
 
     holes = re.compile(r"%(?:\(\w+\))?[srd]")
-    for english, chinese in Messages("zh").group("argparse").items():
+    for english, chinese in ZH.group("argparse").items():
         assert sorted(holes.findall(english)) == sorted(holes.findall(chinese)), english

@@ -1,6 +1,6 @@
 """What a person reads of settings with every kind of mistake, and of a mistyped command, in zh and en.
 
-`SHANMEN_GOLDEN=write pytest tests/program/test_golden.py` writes the files anew; look at the diff.
+`SHANMEN_GOLDEN=write pytest tests/protocol/program/test_golden.py` writes the files anew; look at the diff.
 """
 
 import argparse

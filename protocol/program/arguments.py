@@ -4,19 +4,19 @@ argparse looks its words up by two names in its module, which are gettext's. get
 the disk for compiled catalogues of a domain that nobody installs; ours are in memory already.
 """
 
-import argparse
+from collections.abc import Callable
 
-from program.messages import Messages
+from protocol.program.messages import Messages
 
 
-def speak(say: Messages) -> None:
-    """Let argparse say its words in one language; called before a parser is made."""
-    words = say.group("argparse")
+def own_words(say: Messages) -> dict[str, Callable[..., str]]:
+    """What a program lays over argparse's names before it makes a parser."""
+    known = say.group("argparse")
 
     def one(text: str) -> str:
-        return words.get(text, text)
+        return known.get(text, text)
 
     def many(singular: str, plural: str, number: int) -> str:
         return one(singular if number == 1 else plural)
 
-    vars(argparse).update(_=one, ngettext=many)
+    return {"_": one, "ngettext": many}

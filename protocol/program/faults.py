@@ -4,13 +4,11 @@ Errors of the protocol (`protocol.errors`) are for programs and carry English; t
 for people once, at the edge.
 """
 
-import errno
-import os
 from collections.abc import Mapping
 from enum import IntEnum
 
-from program.messages import Messages
 from protocol.errors import ShanmenError
+from protocol.program.messages import Messages
 
 
 class Phrase(str):
@@ -56,12 +54,9 @@ def cause(value: object, say: Messages) -> object:
     if isinstance(value, TimeoutError) and not value.errno:
         return say("code.timeout")
     if isinstance(value, OSError):
-        number = value.errno or 0
-        key = f"errno.{errno.errorcode.get(number, '')}"
-        # Libraries put numbers of their own there (TLS, name lookups), with words of their own.
-        if say.has(key) and value.strerror == os.strerror(number):
-            return say(key)
-        return value.strerror or type(value).__name__
+        # By the system's words, not its number: libraries (TLS, name lookups) put their own there.
+        said = value.strerror or type(value).__name__
+        return say(f"errno.{said}") if say.has(f"errno.{said}") else said
     return value
 
 

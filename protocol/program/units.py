@@ -24,7 +24,7 @@ _BYTES: Final = {
 class Between(NamedTuple):
     """Bounds of a unit, both inclusive: `Annotated[Duration, Between("1s", "60s")]`.
 
-    msgspec cannot bound our own types; `program.walk` does.
+    msgspec cannot bound our own types; `protocol.program.walk` does.
     """
 
     low: str

@@ -1,23 +1,18 @@
-"""Text for people, by key and language: `messages/zh.toml` and `en.toml` of one or more folders.
+"""Text for people, by key and language, from catalogues that others read (`messages/*.toml`).
 
 The texts of every program lie lowest; those of a package lie over them and may say the same thing
 in words of their own. Whatever is filled in loses its control characters, so that a device's name
 can neither move a terminal's cursor nor write a second line.
 """
 
-import os
 import re
-import tomllib
 import unicodedata
-from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from string import Formatter
 from typing import Final, Literal
 
 Language = Literal["zh", "en"]
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
-FOLDER: Final = Path(__file__).parent / "messages"
 
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _HOLE: Final = re.compile(r"\{(\w+)\}")
@@ -25,11 +20,10 @@ _LITERAL: Final = re.compile(r"([^\w\s{}])")
 _ENGLISH: Final = re.compile(r"[A-Za-z]{2,} [a-z]{2,}")
 
 
-def language(env: Mapping[str, str] | None = None) -> Language:
+def language(env: Mapping[str, str]) -> Language:
     """`zh` or `en`, as LC_ALL, LC_MESSAGES or LANG asks; English for anything else."""
-    environment = os.environ if env is None else env
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        value = environment.get(name)
+        value = env.get(name)
         if value:
             return language_of(value)
     return "en"
@@ -54,15 +48,15 @@ class _Fields(dict[str, str]):
 
 
 class Messages:
-    """The texts of one language; `folders` are laid over the common ones, the last on top.
+    """The texts of one language, by key.
 
     A text or a field that is missing is a bug that tests find; a person gets the key or a gap, for
     a program that dies for want of a word helps nobody.
     """
 
-    def __init__(self, lang: Language, *folders: Path) -> None:
+    def __init__(self, lang: Language, texts: Mapping[str, str]) -> None:
         self.lang: Language = lang
-        self._texts = catalogue(lang, *folders)
+        self._texts = texts
 
     def __call__(self, key: str, **fields: object) -> str:
         """The text for `key` with its fields filled in."""
@@ -100,21 +94,14 @@ class Messages:
         return "" if _ENGLISH.search(english) else plain(english)
 
 
-@cache
-def catalogue(lang: Language, *folders: Path) -> Mapping[str, str]:
-    """All texts of one language, keys joined by dots."""
-    texts: dict[str, str] = {}
-    for folder in (FOLDER, *folders):
-        with (folder / f"{lang}.toml").open("rb") as file:
-            texts |= _flat(tomllib.load(file), "")
-    return texts
+def laid(catalogues: Iterable[Mapping[str, object]]) -> dict[str, str]:
+    """Catalogues as TOML gave them, each over those before it; keys joined by dots."""
+    return {key: text for one in catalogues for key, text in _flat(one, "")}
 
 
-def _flat(table: Mapping[str, object], prefix: str) -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
+def _flat(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, str]]:
     for name, value in table.items():
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
+            yield from _flat(value, f"{prefix}{name}.")
         else:
-            rows.append((prefix + name, str(value)))
-    return rows
+            yield prefix + name, str(value)

@@ -8,17 +8,16 @@ What would be right is said by a key under `expect.` of the catalogues, made fro
 pattern says nothing to a person, so its `Meta.description` is such a key.
 """
 
-import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from program.units import Between, Unit
+from protocol.program.units import Between, Unit
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -68,6 +67,13 @@ def printable(text: str, chars_max: int) -> str:
     """One line: no control characters, shortened."""
     clean = "".join(c if c.isprintable() else "\ufffd" for c in text[: chars_max + 1])
     return clean if len(clean) <= chars_max else clean[: chars_max - 1] + "…"
+
+
+def nearest(typed: str, known: Sequence[str]) -> str:
+    """What was probably meant; empty if nothing is near."""
+    from difflib import get_close_matches  # of all starts, only one with a mistake needs it
+
+    return next(iter(get_close_matches(typed, known, n=1)), "")
 
 
 class Walk:
@@ -182,9 +188,9 @@ class Walk:
 
     def _unknown(self, path: str, key: str, known: list[str]) -> None:
         # The value is not shown: that of a misspelt `password` does not look like a secret.
-        near = difflib.get_close_matches(key, known, n=1)
+        near = nearest(key, known)
         if near:
-            self.add(path, "unknown-key-near", None, near=near[0])
+            self.add(path, "unknown-key-near", None, near=near)
         else:
             self.add(path, "unknown-key", None, known=", ".join(known))
 
