@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from devices.document import TimeTable
 from devices.mapping import FieldMap
 from protocol.program.units import Duration
 from protocol.program.walk import Name, Text
@@ -43,23 +44,6 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     # MQTT 5: how long the broker keeps our session while we are away.
     session_expiry: Duration = Duration.parse("7d")
     packet_max: Annotated[int, msgspec.Meta(ge=1_024, le=8_388_608)] = 262_144  # bytes, MQTT 5
-
-
-class TimeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`time`: where the device's time stands and how far it is believed."""
-
-    device: Text | None = None  # path of the device's time; absent: the gateway's is taken
-    format: Literal["iso", "epoch_s", "epoch_ms", "epoch_us"] = "iso"
-    zone: Text | None = None  # of times without an offset; else the site's
-    trust: Annotated[
-        str,
-        msgspec.Meta(
-            pattern=r"^(never|always|if_within \d{1,9}(ms|s|m|h|d))$",
-            description="trust",
-        ),
-    ] = "if_within 5m"
-    future_limit: Duration = Duration.parse("10s")
-    bulk_old_ok: bool = True  # older messages were kept back by the broker
 
 
 class OnlyTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

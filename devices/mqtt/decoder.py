@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 
 from devices.counting import CounterState, step
-from devices.crosscheck import cross_check
+from devices.document import hide, interpret, reject
 from devices.driver import (
     DEVICE_CHARS_MAX,
-    RAW_BYTES_MAX,
     Promise,
     Reading,
     Rejected,
@@ -23,10 +22,9 @@ from devices.driver import (
     Watermark,
     printable,
 )
-from devices.mapping import Compiled, Fault, Mapping_, dig
+from devices.mapping import Fault, dig
 from devices.mqtt.source import JsonSource
-from devices.times import Judged, judge, parse
-from devices.transforms import local_day, pseudonym, pseudonym_plate
+from devices.times import Judged
 from protocol.errors import DecodeError
 from protocol.records import Record, Value
 from protocol.times import NO_MARKS, Quality
@@ -102,16 +100,8 @@ class JsonDecoder:
 
     def _record(self, device: str, document: Any, message: Message, gateway_us: int) -> Reading:
         source = self.source
-        values, faults = source.mapping.values(document)
-        time, time_fault = self._time(document, gateway_us)
-        quality = int(time.quality)  # int: `|` of two flags runs functions of `enum`
-        if time_fault is not None:
-            faults.append(time_fault)
-        marks, crossed = cross_check(source.pack, values)
-        faults += crossed
-        quality |= int(marks)
-        if faults:
-            quality |= int(Quality.OUT_OF_RANGE)
+        found = interpret(document, source.mapping, source.pack, source.time, gateway_us)
+        values, time, quality = found.values, found.time, found.quality
         identity, repeated = self._identity(device, document, message)
         quality |= int(repeated)
         watermarks: list[Watermark] = []
@@ -120,7 +110,8 @@ class JsonDecoder:
             keep, more = self._count_totals(device, values, time, message, watermarks)
             quality |= int(more)
         if source.personal:
-            self._hide(source.mapping, values, time.event_us)
+            zone = source.time.zone
+            hide(source.mapping, values, key=self._key, event_us=time.event_us, zone=zone)
         rows: list[Rows] = []
         if keep and any(value is not None for value in values.values()):
             record = Record(
@@ -135,21 +126,10 @@ class JsonDecoder:
             rows=rows,
             identity=identity,
             watermarks=watermarks,
-            rejected=self._rejections(device, document, message, faults),
+            rejected=self._rejections(device, document, message, found.faults),
             urgent=source.urgent,
             promise=source.promise,
         )
-
-    def _time(self, document: Any, gateway_us: int) -> tuple[Judged, Fault | None]:
-        source = self.source
-        if not source.time_steps:
-            return judge(None, gateway_us, source.trust), None
-        raw = dig(document, source.time_steps)
-        device_us = parse(raw, source.time_format, source.zone)
-        fault = None
-        if device_us is None and raw is not None:
-            fault = Fault("time-unreadable", "time", ".".join(map(str, source.time_steps)))
-        return judge(device_us, gateway_us, source.trust), fault
 
     def _identity(
         self, device: str, document: Any, message: Message
@@ -195,7 +175,7 @@ class JsonDecoder:
                 state,
                 raw,
                 time.event_us,
-                zone=self.source.zone,
+                zone=self.source.time.zone,
                 redelivered=message.dup,
                 has_time=has_time,
             )
@@ -231,18 +211,6 @@ class JsonDecoder:
                 self._counters[name] = None
         return self._counters[name]
 
-    def _hide(self, mapping: Mapping_, values: dict[str, Value], event_us: int) -> None:
-        """Replace what identifies persons by pseudonyms: nothing clear goes on from here."""
-        for one in mapping:
-            text = values.get(one.name)
-            if one.transform is not None and isinstance(text, str):
-                values[one.name] = self._pseudonym(one, text, event_us)
-
-    def _pseudonym(self, one: Compiled, text: str, event_us: int) -> bytes:
-        if one.transform == "pseudonym_plate":
-            return pseudonym_plate(self._key, text, local_day(event_us, self.source.zone))
-        return pseudonym(self._key, text)
-
     def _rejections(
         self, device: str, document: Any, message: Message, faults: list[Fault]
     ) -> list[Rejected]:
@@ -266,14 +234,8 @@ class JsonDecoder:
         )
 
     def _rejected(self, device: str, reason: str, message: Message, detail: str) -> Rejected:
-        if self.source.personal:
-            # The body may hold the very numbers that the map hides: keep only what finds it again.
-            tag = blake2b(message.payload, digest_size=8, key=self._key).hexdigest()
-            trace = f"{len(message.payload)} bytes, {tag}"
-            detail = f"{detail}; {trace}" if detail else trace
-            return Rejected(device=device, reason=reason, detail=detail)
-        raw = message.payload[:RAW_BYTES_MAX]
-        return Rejected(device=device, reason=reason, raw=raw, detail=detail)
+        key = self._key if self.source.personal else None
+        return reject(device, reason, message.payload, detail, personal_key=key)
 
 
 def _document(payload: bytes) -> tuple[Any, str]:

@@ -1,18 +1,14 @@
 """A `[[device]]` entry of JSON topics, checked and compiled: what its decoder needs to know."""
 
 from dataclasses import dataclass
-from datetime import tzinfo
 
+from devices.document import Steps, TimeRule, compile_time
 from devices.driver import DEVICE_CHARS_MAX, Promise
 from devices.mapping import Compiled, Mapping_, compile_map, steps_of
 from devices.mqtt.config import JsonDevice, OnlyTable
 from devices.mqtt.topics import problem_of
-from devices.times import Trust, zone_of
 from protocol.packs import Pack
-from protocol.program.units import Duration
 from protocol.program.walk import Walk
-
-Steps = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +33,7 @@ class JsonSource:
     counters: tuple[Compiled, ...]  # the fields that are totals
     promise: Promise
     dedup_steps: tuple[Steps, ...]
-    time_steps: Steps
-    time_format: str
-    trust: Trust
-    zone: tzinfo
+    time: TimeRule
     only: Only | None
     device_level: int | None
     devices: frozenset[str] | None
@@ -69,16 +62,13 @@ def compile_source(
     """Check one entry against its pack and compile it; None if `walk` has new problems."""
     before = len(walk.problems)
     mapping = compile_map(table.map, pack, walk, f"{path}.map")
-    zone_name = table.time.zone or site_zone
-    zone = zone_of(zone_name)
-    if zone is None:
-        walk.add(f"{path}.time.zone", "unknown-zone", zone_name)
+    time = compile_time(table.time, site_zone=site_zone, walk=walk, path=f"{path}.time")
     wrong = problem_of(table.connection.topic)
     if wrong is not None:
         walk.add(f"{path}.connection.topic", wrong, table.connection.topic)
     _check_level(table, walk, path)
     counters = tuple(one for one in mapping if one.counter is not None)
-    if len(walk.problems) > before or zone is None:
+    if len(walk.problems) > before or time is None:
         return None
     return JsonSource(
         id=table.id,
@@ -91,10 +81,7 @@ def compile_source(
         counters=counters,
         promise=_promise(table, counters),
         dedup_steps=tuple(steps_of(one) for one in table.policy.dedup_key),
-        time_steps=steps_of(table.time.device) if table.time.device else (),
-        time_format=table.time.format,
-        trust=_trust(table),
-        zone=zone,
+        time=time,
         only=_only(table.only),
         device_level=table.connection.device_level,
         devices=None if table.connection.devices is None else frozenset(table.connection.devices),
@@ -123,16 +110,6 @@ def _check_level(table: JsonDevice, walk: Walk, path: str) -> None:
         walk.add(f"{path}.connection.device_level", "device-level", at, topic="/".join(levels))
     if table.connection.devices is not None and at is None:
         walk.add(f"{path}.connection.devices", "devices-without-level", None)
-
-
-def _trust(table: JsonDevice) -> Trust:
-    mode, _, within = table.time.trust.partition(" ")
-    return Trust(
-        mode=mode,
-        within_us=int(Duration.parse(within)) if within else 0,
-        future_us=int(table.time.future_limit),
-        bulk_old_ok=table.time.bulk_old_ok,
-    )
 
 
 def _only(table: OnlyTable | None) -> Only | None:
