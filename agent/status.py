@@ -155,10 +155,10 @@ def _driver_line(driver: dict[str, Any], say: Messages) -> str:
 
 
 def _device_line(device: dict[str, Any], say: Messages) -> str:
-    seen, why = device["last_seen_us"], f"reject.{device['detail']}"
+    seen = device["last_seen_us"]
     state = say(f"device.{device['state']}")
-    if say.has(why):
-        state = say("device.why", state=state, why=say(why))
+    if why := _why(device["detail"], say):
+        state = say("device.why", state=state, why=why)
     return say(
         "status.device",
         name=device["name"],
@@ -166,6 +166,15 @@ def _device_line(device: dict[str, Any], say: Messages) -> str:
         seen=show_time(seen) if seen else "–",
         messages=device["counters"].get("messages", 0),
     )
+
+
+def _why(detail: str, say: Messages) -> str:
+    """Why a device is as it is: a reason, or `reason: port` with what to do about the port."""
+    reason, _, port = detail.partition(": ")
+    found = [f"reject.{reason}"] if say.has(f"reject.{reason}") else []
+    found += [f"probe.{reason}", f"probe.{reason}.remedy"] if port else []
+    about = {"port": port}
+    return "; ".join(say(key, **about) for key in found if say.fits(key, about))
 
 
 def alarm_text(alarm: dict[str, Any], say: Messages) -> str:

@@ -111,9 +111,10 @@ class Framer:
                 yield from self._end_of_overlong()
             self._skip()
             done = self._attempt() if self._buffer else _MORE
-            if not done.size:
+            if done.size:
+                yield from self._accept(done)
+            elif not self._overlong:
                 return
-            yield from self._accept(done)
 
     def _accept(self, done: _Try) -> Iterator[Event]:
         if done.frame is None:
@@ -172,7 +173,7 @@ class Framer:
 
     def _end_of_overlong(self) -> Iterator[Event]:
         yield from self._flush_noise()
-        yield Junk("too-long", self._sample, self._overlong)
+        yield Junk("overlong", self._sample, self._overlong)
         self._sample, self._overlong = b"", 0
 
     # --- one attempt -----------------------------------------------------------------------------
@@ -247,9 +248,9 @@ class Framer:
 
     def _too_long(self) -> _Try:
         if self._framing.start:
-            return _Try(min(len(self._buffer), self._framing.max_bytes), reason="too-long")
+            return _Try(min(len(self._buffer), self._framing.max_bytes), reason="overlong")
         self._sample = bytes(self._buffer[: min(JUNK_BYTES_MAX, self._framing.max_bytes)])
-        self._drop(len(self._buffer) - self._longest_end() + 1)
+        self._drop(max(1, self._framing.max_bytes - self._longest_end() + 1))
         return _MORE
 
     def _open(self, total: int, end: bytes) -> _Try:

@@ -100,7 +100,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Junk:
-    """Bytes that are no frame: noise, bad-checksum, bad-end, bad-length, too-long, half-frame."""
+    """Bytes that are no frame: noise, bad-checksum, bad-end, bad-length, overlong, half-frame."""
 
     reason: str
     raw: bytes  # the first JUNK_BYTES_MAX

@@ -10,7 +10,7 @@ A case is a folder: `config.toml` (tables as in agent.toml), `input.jsonl` (one 
 
 import json
 import tomllib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -161,7 +161,9 @@ def lines(reading: Reading, *, fresh: bool = True) -> list[dict[str, Any]]:
     return found
 
 
-Feed = Callable[[Driver, Bench, dict[str, Any]], Reading]
+#: One line of input through a driver: yields what comes of it. A reading is committed before the
+#: feed goes on; a plain line (an answer that was sent, a counter) goes to `expected.jsonl` as is.
+Feed = Callable[[Driver, Bench, dict[str, Any]], Iterable[Reading | dict[str, Any]]]
 
 
 def run_case(folder: Path, feed: Feed) -> Iterator[dict[str, Any]]:
@@ -182,10 +184,13 @@ def run_case(folder: Path, feed: Feed) -> Iterator[dict[str, Any]]:
         if order.get("restart"):
             driver = loaded.drivers[0].make(bench)
             continue
-        reading = feed(driver, bench, order)
-        check_against_packs(reading, packs_of)
-        fresh = bench.commit(reading, ack=order.get("ack", True))
-        yield from lines(reading, fresh=fresh)
+        for found in feed(driver, bench, order):
+            if isinstance(found, dict):
+                yield found
+                continue
+            check_against_packs(found, packs_of)
+            fresh = bench.commit(found, ack=order.get("ack", True))
+            yield from lines(found, fresh=fresh)
 
 
 def problem_lines(folder: Path) -> list[str]:

@@ -88,6 +88,31 @@ class Request:
         with (self.folder / name).open(encoding="utf-8") as file:
             return file.read((1 << 20) + 1)
 
+    def own_pack(self, path: str) -> Pack | None:
+        """The pack of a table's resource, looked for even if other options of it are wrong."""
+        found = self.walk.found
+        resource = found.get(f"{path}.resource")
+        if resource is None:
+            return None
+        return self.pack_of(resource, found.get(f"{path}.pack"), path)
+
+    def pack_of(self, resource: str, given: str | None, path: str) -> Pack | None:
+        """The pack of a resource, as a table says or as declared; None where that is a problem."""
+        declared = self.declared.get(resource)
+        if given is not None and declared is not None and given != declared:
+            where = f"{path}.pack"
+            self.walk.add(where, "pack-differs", given, resource=resource, declared=declared)
+            return None
+        name = given or declared
+        if name is None:
+            self.walk.add(f"{path}.pack", "pack-missing", None, resource=resource)
+            return None
+        if name not in self.packs:
+            self.walk.add(f"{path}.pack", "unknown-pack", name, known=", ".join(self.packs))
+            return None
+        self.declared[resource] = name
+        return self.packs[name]
+
 
 def load_devices(
     document: Mapping[str, Any],
@@ -219,36 +244,9 @@ def _brokers(request: Request) -> dict[str, MqttTable]:
     return found
 
 
-def _own_pack(path: str, request: Request) -> Pack | None:
-    """The pack of a table's resource, looked for even if other options of the table are wrong."""
-    found = request.walk.found
-    resource = found.get(f"{path}.resource")
-    if resource is None:
-        return None
-    return _pack_of(resource, found.get(f"{path}.pack"), path, request)
-
-
-def _pack_of(resource: str, given: str | None, path: str, request: Request) -> Pack | None:
-    declared = request.declared.get(resource)
-    if given is not None and declared is not None and given != declared:
-        request.walk.add(
-            f"{path}.pack", "pack-differs", given, resource=resource, declared=declared
-        )
-        return None
-    name = given or declared
-    if name is None:
-        request.walk.add(f"{path}.pack", "pack-missing", None, resource=resource)
-        return None
-    if name not in request.packs:
-        request.walk.add(f"{path}.pack", "unknown-pack", name, known=", ".join(request.packs))
-        return None
-    request.declared[resource] = name
-    return request.packs[name]
-
-
 def _json(path: str, raw: Mapping[str, Any], request: Request) -> JsonSource | None:
     table = request.walk.struct(raw, JsonDevice, path)
-    pack = _own_pack(path, request)
+    pack = request.own_pack(path)
     if table is None or pack is None:
         return None
     return compile_source(table, pack, site_zone=request.site_zone, walk=request.walk, path=path)
@@ -257,11 +255,11 @@ def _json(path: str, raw: Mapping[str, Any], request: Request) -> JsonSource | N
 def _lorawan(path: str, raw: Mapping[str, Any], request: Request) -> LorawanSource | None:
     codec = codec_of(raw["profile"], walk=request.walk, path=path)
     table = request.walk.struct(raw, LorawanDevice, path)
-    pack = _own_pack(path, request)
+    pack = request.own_pack(path)
     if table is None or codec is None:
         return None
     for key, name in (("health", table.health), ("link", table.link)):
-        if name and _pack_of(name, f"device.{key}", f"{path}.{key}", request) is None:
+        if name and request.pack_of(name, f"device.{key}", f"{path}.{key}") is None:
             return None
     if pack is None:
         return None

@@ -3,13 +3,13 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.checksums import check_of, width_of
 from devices.frames import Framer
 from devices.framing import JUNK_BYTES_MAX, Check, Frame, Framing, Junk, LengthField
-from tests.devices.fuzz import fuzzing
+from tests.devices.fuzz import EXAMPLES
 
 CRLF = (b"\r\n", b"\r", b"\n")
 ACK = (0x02, 0x00, 0x00, 0x01, None, 0x33, 0x31)
@@ -38,8 +38,10 @@ SAM = Framing(
     max_bytes=2048,
 )
 CUT = Framing(start=b"#", fixed=6)
+SHORT = Framing(ends=(b"##", b"\r"), max_bytes=9)
+QUIET = Framing(max_bytes=20)
 ALL = {
-    "line": LINE, "stx": STX, "bcc": BCC, "bcc-after": BCC_AFTER, "crc-hex": CRC_HEX,
+    "line": LINE, "short": SHORT, "quiet": QUIET, "stx": STX, "bcc": BCC, "bcc-after": BCC_AFTER, "crc-hex": CRC_HEX,
     "crc-binary": CRC_BIN, "rfid": RFID, "sam": SAM, "fixed": CUT,
 }  # fmt: skip
 #: A line whose frames nothing protects believes noise that looks like a frame.
@@ -97,11 +99,15 @@ def split(data: bytes, rng: random.Random):
         at += size
 
 
+#: Ten framings each: together as many as other decoders get.
+each = settings(max_examples=max(20, EXAMPLES // 10))
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_any_split_gives_the_same_frames(name):
     framing = ALL[name]
 
-    @fuzzing
+    @each
     @given(st.lists(st.one_of(bodies(framing).map(lambda b: wrap(framing, b)),
                               st.binary(max_size=20),
                               st.just(bytes.fromhex("02000001003331"))), max_size=8),
@@ -121,7 +127,7 @@ def test_any_split_gives_the_same_frames(name):
 def test_noise_between_frames_loses_no_frame(name):
     framing = ALL[name]
 
-    @fuzzing
+    @each
     @given(st.lists(st.tuples(st.binary(max_size=12), bodies(framing)), min_size=1, max_size=5))
     def check(parts):
         data = b"".join(noise + wrap(framing, body) for noise, body in parts)
@@ -133,7 +139,7 @@ def test_noise_between_frames_loses_no_frame(name):
     check()
 
 
-@fuzzing
+@each
 @given(st.lists(st.tuples(st.integers(0, 3), bodies(LINE)), min_size=1, max_size=6))
 def test_idle_noise_before_a_line_loses_nothing(parts):
     data = b"".join(b"\x00\xff\x00"[:n] + body + b"\r\n" for n, body in parts)
@@ -153,7 +159,10 @@ def test_memory_is_bounded_whatever_comes(name):
 
 def test_an_overlong_line_is_one_piece_of_junk_and_its_rest_no_line():
     events = run(LINE, [b"A" * 3000 + b"T9999\rT1\r"], close=False)
-    assert [(e.reason, e.size) for e in events if isinstance(e, Junk)] == [("too-long", 3006)]
+    assert [(e.reason, e.size) for e in events if isinstance(e, Junk)] == [("overlong", 3006)]
+    assert frames(events) == [b"T1"]
+    events = run(LINE, [b"A" * 600 + b"\r\nT1\r"], close=False)
+    assert [(e.reason, e.size) for e in events if isinstance(e, Junk)] == [("overlong", 601)]
     assert frames(events) == [b"T1"]
 
 
@@ -173,7 +182,7 @@ def test_a_line_without_any_end_is_ended_by_quiet():
     assert machine.feed(b"T1") == []
     assert machine.close() == [Junk("half-frame", b"T1", 2)]
     assert machine.feed(b"123456789012") == []
-    assert machine.idle() == [Junk("too-long", b"12345678", 12)]
+    assert machine.idle() == [Junk("overlong", b"12345678", 12)]
 
 
 def test_carriage_return_does_not_wait_for_its_line_feed():
