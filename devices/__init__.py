@@ -9,8 +9,12 @@ counted twice.
     packs.py       dictionary/*.toml -> domain packs (领域数据字典)
     counting.py    totals of counters -> increments: rollover, daily reset, rebasing
     mapping.py     [device.map] -> values; transforms.py: the closed list of transforms
+    document.py    a decoded message -> map, time, pseudonyms, rejections; for every driver
+    facets.py      region, age band and sex out of an identity number, which is then dropped
+    frames.py      bytes of a serial line -> frames; framing.py: what a frame is; checksums.py
     mqtt/          JSON topics and the one connection to a broker
     lorawan/       ChirpStack uplinks and payload codecs on top of mqtt
+    serial_line/   readers and ticket gates on serial lines, answered after the commit
     profiles/      payload codecs of real sensors as tables
     kit.py         the test kit for drivers, ours and yours
     simulators/    honest other ends, with books of their own

@@ -55,7 +55,7 @@ class SerialDecoder:
         self._count = count  # (device, counter, by): what `status` shows
         self._mark = f"recent/{source.id}"
         self._refused: tuple[bytes, int] = (b"", 0)  # the last frame, and how often
-        self._identity_before: bytes | None = None
+        self._before: tuple[bytes, Heard] = (b"", Heard.NEW)  # the last id, and what it was
         reply = source.reply
         self._recent = Recent(
             window_us=source.repeat_us,
@@ -150,22 +150,22 @@ class SerialDecoder:
     ) -> Heard:
         """Whether this code, or this frame, was here before. at_us: of the event, of arrival."""
         as_frame = self._recent.frame(tag, at_us[1])
+        if identity is not None and identity == self._before[0]:
+            return self._before[1]  # the frame before, once more: what it was, it is
+        heard = self._code(document, at_us[0])
         if identity is not None:
-            as_frame = Heard.NEW  # the journal knows its id for certain
-            is_resent, self._identity_before = identity == self._identity_before, identity
-            if is_resent:
-                return Heard.NEW
+            self._before = (identity, heard)  # the journal knows ids for certain
+        elif heard is Heard.NEW:
+            heard = as_frame
+        if heard is not Heard.NEW:
+            self._count(self.source.id, _COUNTERS[heard], 1)
+        return heard
+
+    def _code(self, document: Document, event_us: int) -> Heard:
         code = [dig(document, steps) for steps in self.source.repeat_steps]
-        as_code = Heard.NEW
-        if any(part is not None for part in code):
-            as_code = self._recent.code(self._digest(msgspec.msgpack.encode(code)), at_us[0])
-        if as_code is Heard.REPEAT:
-            self._count(self.source.id, "repeat", 1)
-            return Heard.REPEAT
-        if Heard.MAYBE in {as_code, as_frame}:
-            self._count(self.source.id, "maybe_repeat", 1)
-            return Heard.MAYBE
-        return Heard.NEW
+        if all(part is None for part in code):
+            return Heard.NEW
+        return self._recent.code(self._digest(msgspec.msgpack.encode(code)), event_us)
 
     def _identity(self, document: Document) -> bytes | None:
         source = self.source
@@ -205,3 +205,4 @@ _MARKS: Final = {
     Heard.MAYBE: Quality.MAYBE_REPEAT,
     Heard.REPEAT: Quality.REPEAT,
 }
+_COUNTERS: Final = {Heard.MAYBE: "maybe_repeat", Heard.REPEAT: "repeat"}

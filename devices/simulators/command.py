@@ -14,7 +14,7 @@ from pathlib import Path
 class Orders:
     """What a simulator was told on its command line."""
 
-    broker: str  # url
+    broker: str  # url; empty for what hangs on a line
     books: Path
     rate: float  # messages a second
     seed: int
@@ -22,15 +22,21 @@ class Orders:
 
 
 def orders(description: str, *, rate: float) -> Orders:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=description)
+    """Read the command line of a simulator that publishes to a broker."""
+    parser = arguments(description, rate=rate)
     parser.add_argument("--broker", required=True, help="mqtt://host:port")
+    found = parser.parse_args()
+    return Orders(found.broker, found.books, found.rate, found.seed, found.count)
+
+
+def arguments(description: str, *, rate: float) -> argparse.ArgumentParser:
+    """What every simulator can be told."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--books", required=True, type=Path, help="file to append the books to")
     parser.add_argument("--rate", type=float, default=rate, help="messages a second")
     parser.add_argument("--seed", type=int, default=1, help="of everything random here")
     parser.add_argument("--count", type=int, help="stop by itself after so many messages")
-    found = parser.parse_args()
-    return Orders(found.broker, found.books, found.rate, found.seed, found.count)
+    return parser
 
 
 async def ticks(told: Orders) -> AsyncIterator[int]:

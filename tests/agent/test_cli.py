@@ -288,16 +288,20 @@ def test_status_lines_in_both_languages():
         "drivers": [{"name": "mqtt/x", "promise": "A", "running": False, "last_error": "gone"}],
         "devices": [
             {"name": "d", "state": "garbled", "detail": why, "last_seen_us": None, "counters": {}}
-            for why in ("not-json", "a plug-in's own")
+            for why in ("not-json", "a plug-in's own", "port-missing: /dev/serial/by-id/x{y}")
         ],
     }
-    for lang, why in (("en", "not understood (the message is not JSON)"), ("zh", "（消息不是")):
+    for lang, why, port in (
+        ("en", "not understood (the message is not JSON)", "x{y} does not exist: plug"),
+        ("zh", "（消息不是", "x{y} 不存在：请插好"),
+    ):
         text = "\n".join(lines(json.loads(json.dumps(snapshot)), Messages(lang)))
         assert "\x1b" not in text
         assert "mqtt/x" in text
         assert "key-protected" in text
         assert why in text
-        assert "{" not in text
+        assert port in text
+        assert "{" not in text.replace("{y}", "")
 
 
 def test_a_bug_is_one_log_line_and_an_exit_code(tmp_path):

@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.counting import CounterRule, CounterState, step
+from devices.facets import facets_of
+from devices.frames import Framer
+from devices.framing import JUNK_BYTES_MAX
 from devices.kit import Bench, check_against_packs, check_reading, load
 from devices.loader import load_devices
 from devices.lorawan.codec import decode
@@ -20,9 +23,11 @@ from devices.lorawan.profile import names, profile, read_profile
 from devices.lorawan.session import Session, place
 from devices.mqtt.decoder import Message
 from devices.packs import load_packs
+from devices.serial_line.recent import Memory
 from devices.times import parse, zone_of
 from protocol.errors import ConfigError, DecodeError
 from tests.devices.fuzz import fuzzing, mutated_bytes, mutated_tree
+from tests.devices.test_cases import payload_of
 
 HERE = Path(__file__).resolve().parent
 PACKS = load_packs()
@@ -75,6 +80,48 @@ def test_decoder_of_any_message(case):
         check_against(reading, packs_of)
 
     run()
+
+
+LINES = [HERE / "serial_line/cases" / name for name in (
+    "gate_sends_again_after_a_crash", "gate_without_numbers", "scanner_day", "rfid_cards",
+    "identity_card_is_minimised",
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LINES, ids=lambda c: c.name)
+def test_decoder_of_any_line(case):
+    """Bytes of a reader with flips, cuts, pauses and pulled plugs, over one driver's whole life."""
+    driver, bench, packs_of = make(case)
+    orders = [json.loads(line) for line in (case / "input.jsonl").read_text().splitlines()]
+    valid = [payload_of(order) for order in orders if "hex" in order or "text" in order]
+    bound = driver.source.framing.max_bytes + 2 * JUNK_BYTES_MAX + 2048
+
+    @fuzzing
+    @given(seeds)
+    def run(seed):
+        rng = random.Random(seed)
+        framer = Framer(driver.source.framing)
+        events = []
+        for _ in range(rng.randrange(1, 4)):
+            data = rng.choice(valid)
+            events += framer.feed(mutated_bytes(data, rng) if rng.random() < 0.8 else data)
+            events += framer.idle() if rng.random() < 0.3 else []
+            assert framer.held_bytes <= bound
+        for event in [*events, *framer.close()]:
+            bench.now_us += rng.randrange(-(10**6), 10**7)
+            decoded = driver.decode(event)
+            if decoded is not None:
+                check_reading(decoded.reading)
+                check_against(decoded.reading, packs_of)
+
+    run()
+
+
+@fuzzing
+@given(st.text(max_size=24))
+def test_facets_of_any_text(text):
+    found = facets_of(text, "2026-05-01")
+    assert found is None or len(found.region) == 6
 
 
 def check_against(reading, packs_of):
@@ -158,7 +205,8 @@ def test_watermarks_of_any_bytes(seed):
     rng = random.Random(seed)
     session = Session("00189440", 3, 70_000, 1, 2, state="free").dump()
     counter = CounterState(5, 65536, 0, 1).dump()
-    for kind, good in ((Session, session), (CounterState, counter)):
+    recent = Memory([(b"12345678", 5)], (b"87654321", 6)).dump()
+    for kind, good in ((Session, session), (CounterState, counter), (Memory, recent)):
         try:
             kind.load(mutated_bytes(good, rng))
         except DecodeError:
@@ -185,7 +233,9 @@ def test_times_of_anything(value, style):
     assert found is None or 0 < found < 5 * 10**15
 
 
-CONFIGS = [tomllib.loads((c / "config.toml").read_text()) for c in (GATE, COUNTER, LOT, BAY, DOOR)]
+CONFIGS = [
+    tomllib.loads((c / "config.toml").read_text()) for c in (GATE, COUNTER, LOT, BAY, DOOR, *LINES)
+]
 
 
 @fuzzing

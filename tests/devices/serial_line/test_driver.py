@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from agent.messages import Messages
 from devices.driver import DeviceState, DriverError, Promise
 from devices.kit import Bench, load
 from devices.serial_line import driver as shell
@@ -323,6 +324,10 @@ async def probe(config: str, while_open=None):
     if while_open is not None:
         await while_open()
     (result,) = await asking
+    for lang in ("en", "zh"):  # whatever is found has a text that its fields fill
+        say = Messages(lang)
+        for key in (f"probe.{result.key}", f"probe.{result.key}.remedy"):
+            assert say.fits(key, result.fields) or (result.ok and key.endswith("remedy")), key
     return result
 
 
