@@ -190,6 +190,12 @@ def test_carriage_return_does_not_wait_for_its_line_feed():
     assert frames(machine.feed(b"T1\r")) == [b"T1"]
     assert frames(machine.feed(b"\nT2\r\n")) == [b"T2"]
     assert not machine.is_pending
+    machine = Framer(Framing(ends=(b"\r\n", b"\r")))  # where LF alone is no end
+    assert frames(machine.feed(b"T1\r") + machine.feed(b"\nT2\r\n\nT3\r")) == [
+        b"T1",
+        b"T2",
+        b"\nT3",
+    ]
 
 
 def test_reply_is_stripped_from_before_within_and_across_reads():
