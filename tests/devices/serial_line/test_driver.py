@@ -13,6 +13,7 @@ from devices.kit import Bench, load
 from devices.serial_line import driver as shell
 from devices.serial_line import port as ports
 from devices.serial_line import probe as probing
+from protocol.times import Quality
 from tests.devices.serial_line.line import Plug, check
 
 GATE = """
@@ -194,6 +195,28 @@ async def test_pulled_plug_keeps_the_half_apart_and_the_same_path_is_read_again(
         again = await gate.reading()
         assert not bench.commit(again)
         assert await plug.answer(3) == b"\x061\r"
+
+
+async def test_first_frame_of_a_new_connection_may_be_the_last_one_of_the_old(plug):
+    bench = Bench()
+    config = (
+        GATE.format(port=plug.path)
+        + 'policy = { dedup_key = [] }\nreply = { accepted = "\\u0006\\r" }\n'
+    )
+    running, marks = Running(config, bench), []
+    for _ in range(2):
+        async with running.session() as gate:
+            await gate.opened()
+            for _ in range(2):
+                plug.send(check(1, "T1", 20))
+                got = await gate.reading()
+                assert got.promise is Promise.B
+                bench.commit(got)
+                assert await plug.answer(2) == b"\x06\r"
+                marks.append(bool(got.rows[0].records[0].quality & Quality.MAYBE_REPEAT))
+                bench.now_us += 3_600_000_000  # long after `reply.resend`
+        bench.health.states.clear()
+    assert marks == [False, False, True, False]
 
 
 async def test_port_is_waited_for_and_health_names_it(tmp_path, monkeypatch):

@@ -208,7 +208,9 @@ def test_reply_is_stripped_from_before_within_and_across_reads():
 
 def test_a_binary_check_that_looks_like_the_end_is_no_end():
     assert wrap(BCC, b"AB") == b"\x02AB\x03\x03"
-    assert frames(run(BCC, [wrap(BCC, b"AB") + wrap(BCC, b"C")])) == [b"AB", b"C"]
+    data = wrap(BCC, b"AB") + wrap(BCC, b"C")
+    assert frames(run(BCC, [data])) == [b"AB", b"C"]
+    assert frames(run(BCC, (data[at : at + 1] for at in range(len(data))))) == [b"AB", b"C"]
     assert frames(run(BCC, [b"\x02\x02" + wrap(BCC, b"C")])) == [b"C"]  # XOR does not see them
 
 
