@@ -36,6 +36,7 @@ class CounterState(msgspec.Struct, frozen=True, array_like=True):
     generation: int  # how often it restarted since we know it
     at_us: int  # event time of `raw`, µs UTC
     suspect: int | None = None  # implausible total seen once: believed when seen again
+    unit: str = ""  # serial number of the counter where it tells one: another one counts anew
 
     def dump(self) -> bytes:
         """The watermark's bytes."""
@@ -68,19 +69,33 @@ def step(
     zone: tzinfo,
     redelivered: bool = False,
     has_time: bool = True,
+    unit: str = "",
 ) -> Step:
     """Count one report: `raw` as shown by the device at `at_us`.
 
     redelivered: the transport says that it may have delivered this before (MQTT DUP).
     has_time: `at_us` is the device's own; without it order is known from the transport only.
+    unit: the counter's serial number. Another one than before is another counter, whatever it
+    shows: its total is the base line of a new generation, and what passed between is unknown.
     A report that is not newer than the state is a repeat and leaves the state alone.
     """
     if state is None or state.wrap != rule.wrap:
-        return _first(rule, state, raw, at_us)
-    if has_time and at_us <= state.at_us:
+        done = _first(rule, state, raw, at_us)
+    elif unit and state.unit and unit != state.unit:
+        done = _first(rule, state, raw, at_us)
+        done = msgspec.structs.replace(done, quality=Quality.REBASED | Quality.GAP_BEFORE)
+    elif (has_time and at_us <= state.at_us) or (redelivered and not has_time and raw <= state.raw):
         return Step(state=state, increment=0, repeat=True)
-    if redelivered and not has_time and raw <= state.raw:
-        return Step(state=state, increment=0, repeat=True)
+    else:
+        done = _later(rule, state, raw, at_us, zone)
+    known = unit or ("" if state is None else state.unit)
+    if done.state.unit == known:
+        return done
+    return msgspec.structs.replace(done, state=msgspec.structs.replace(done.state, unit=known))
+
+
+def _later(rule: CounterRule, state: CounterState, raw: int, at_us: int, zone: tzinfo) -> Step:
+    """A report after the last one, of the same counter."""
     restarted = _restart_between(rule, state.at_us, at_us, zone)
     if raw < state.raw:
         return _fell(rule, state, raw, at_us, restarted)
@@ -126,10 +141,11 @@ def _rose(
 
 def _doubt(rule: CounterRule, state: CounterState, raw: int, at_us: int) -> Step:
     """An impossible jump: a fault when seen once, a new base line when seen twice."""
-    near = state.suspect is not None and 0 <= raw - state.suspect <= _allowed(rule, state, at_us)
-    if near:
+    since = -1 if state.suspect is None else raw - state.suspect
+    if 0 <= since <= _allowed(rule, state, at_us):
+        # Another counter, most likely: what it counted since it was first seen is known.
         after = _accept(rule, state, raw, at_us, restarts=1)
-        return Step(state=after, increment=None, quality=Quality.REBASED | Quality.GAP_BEFORE)
+        return Step(state=after, increment=since, quality=Quality.REBASED | Quality.GAP_BEFORE)
     doubted = CounterState(
         raw=state.raw,
         wrap=state.wrap,

@@ -23,7 +23,7 @@ from protocol.program.walk import Problem, Walk, nearest
 
 GROUP: Final = "shanmen.drivers"
 #: Top-level tables that belong to drivers; all others are the agent's.
-TABLES: Final = ("device", "mqtt")
+TABLES: Final = ("bus", "device", "mqtt")
 _JSON: Final = "mqtt/json"
 _LORAWAN: Final = "lorawan/"
 
@@ -83,6 +83,27 @@ class Request:
     walk: Walk
     plugins: Mapping[str, EntryPoint]
 
+    def pack_of(self, resource: str, given: str | None, path: str) -> Pack | None:
+        """The domain pack of a resource, as its device or `[[resource]]` names it.
+
+        None if `walk` has a new problem; the first device that names a pack decides.
+        """
+        declared = self.declared.get(resource)
+        if given is not None and declared is not None and given != declared:
+            self.walk.add(
+                f"{path}.pack", "pack-differs", given, resource=resource, declared=declared
+            )
+            return None
+        name = given or declared
+        if name is None:
+            self.walk.add(f"{path}.pack", "pack-missing", None, resource=resource)
+            return None
+        if name not in self.packs:
+            self.walk.add(f"{path}.pack", "unknown-pack", name, known=", ".join(self.packs))
+            return None
+        self.declared[resource] = name
+        return self.packs[name]
+
     def read_text(self, name: str) -> str:
         """A file beside the configuration, e.g. the list of sensors; at most 1 MiB is read."""
         with (self.folder / name).open(encoding="utf-8") as file:
@@ -95,23 +116,6 @@ class Request:
         if resource is None:
             return None
         return self.pack_of(resource, found.get(f"{path}.pack"), path)
-
-    def pack_of(self, resource: str, given: str | None, path: str) -> Pack | None:
-        """The pack of a resource, as a table says or as declared; None where that is a problem."""
-        declared = self.declared.get(resource)
-        if given is not None and declared is not None and given != declared:
-            where = f"{path}.pack"
-            self.walk.add(where, "pack-differs", given, resource=resource, declared=declared)
-            return None
-        name = given or declared
-        if name is None:
-            self.walk.add(f"{path}.pack", "pack-missing", None, resource=resource)
-            return None
-        if name not in self.packs:
-            self.walk.add(f"{path}.pack", "unknown-pack", name, known=", ".join(self.packs))
-            return None
-        self.declared[resource] = name
-        return self.packs[name]
 
 
 def load_devices(

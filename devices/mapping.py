@@ -22,13 +22,15 @@ from protocol.records import Value
 _INT_MAX: Final = (1 << 63) - 1
 #: Longest text without a bound in its pack, in characters.
 _TEXT_CHARS_MAX: Final = 1024
+_WRAP_DEFAULT: Final = 1 << 32
 
 
 class CounterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`counter = { … }`: this field is the increment of a total (R10-R13)."""
 
     semantics: Literal["cumulative", "window"] = "cumulative"
-    wrap: Annotated[int, msgspec.Meta(ge=2, le=1 << 62)] = 1 << 32  # 128, 65536, 4294967296
+    # The value after which it shows 0: 128, 65536. Else as wide as its register, or 2^32 in JSON.
+    wrap: Annotated[int, msgspec.Meta(ge=2, le=1 << 62)] | None = None
     reset: str = "never"  # local HH:MM at which it starts again
     max_step: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000  # per minute
     first: Literal["baseline", "zero"] = "baseline"  # what the first value seen means
@@ -264,7 +266,7 @@ def _counter(
     elif raw_field is not None and raw_field not in fields:
         walk.add(f"{path}.counter.raw", "not-a-field", raw_field, pack="", known=", ".join(fields))
     rule = CounterRule(
-        wrap=table.wrap,
+        wrap=table.wrap or _WRAP_DEFAULT,
         reset_minutes=reset,
         max_step=table.max_step,
         first_is_zero=table.first == "zero",
