@@ -1,7 +1,8 @@
 """Reconciliation: what the simulators' books say against what the owner read back.
 
-Compared by identity (device and event time, which no simulator uses twice) and by content, per
-resource and by the promise of its class of source; never by count alone.
+Compared by identity (device and event time, which no simulator uses twice; of units that tell no
+time, device and totals) and by content, per resource and by the promise of its class of source;
+never by count alone.
 """
 
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from devices.simulators.books import Content, Made
+from devices.simulators.books import Content, Fact, Made
 from protocol.times import parse_rfc3339
 
 #: Fields that the agent replaces by pseudonyms: equal texts must give equal ones, others not.
@@ -19,6 +20,9 @@ TOTALS: Final = (("in_count", "in_total_raw", "in_total", "in_sum"),
                  ("out_count", "out_total_raw", "out_total", "out_sum"))  # fmt: skip
 #: Marks with which a repeat that could not be recognised is told.
 REPEAT_MARKS: Final = frozenset({"maybe_repeat", "repeat"})
+
+#: Between a unit's answer by its own clock and the gateway's time of the record, at most.
+POLLED_WITHIN_US: Final = 5_000_000
 
 Row = Mapping[str, Any]
 
@@ -73,13 +77,19 @@ def reconcile(made: Sequence[Made], rows: Sequence[Row], resource: str) -> Accou
 def _match(account: Account, made: Sequence[Made], rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows by the observation they are; counts what is unknown or altered."""
     index: dict[tuple[str, int], tuple[Made, Content]] = {}
+    shown: dict[tuple[str, Fact, Fact], list[tuple[Made, Content]]] = {}
     for one in made:
         for form in one.forms:
             index[one.device, form.time_us] = (one, form)
+            totals = (one.device, form.values.get("in_total"), form.values.get("out_total"))
+            shown.setdefault(totals, []).append((one, form))
     hidden = _Pseudonyms()
     seen: dict[str, list[Row]] = {}
     for row in rows:
-        found = index.get((row["device"], parse_rfc3339(row["event_time"])))
+        time_us = parse_rfc3339(row["event_time"])
+        found = index.get((row["device"], time_us))
+        if found is None and account.promise == "D" and "clock_gateway" in row["quality"]:
+            found = _polled(row, time_us, shown)
         if found is None:
             account.unknown += 1
             account.note(f"in no book: {dict(row)}")
@@ -91,6 +101,15 @@ def _match(account: Account, made: Sequence[Made], rows: Sequence[Row]) -> dict[
             account.note(f"{one.key}: {wrong}")
         seen.setdefault(one.key, []).append(row)
     return seen
+
+
+def _polled(
+    row: Row, time_us: int, shown: Mapping[tuple[str, Fact, Fact], Sequence[tuple[Made, Content]]]
+) -> tuple[Made, Content] | None:
+    """The answer that a row was read from: units that are asked tell no time, but their totals."""
+    totals = (row["device"], row.get("in_total_raw"), row.get("out_total_raw"))
+    near = min(shown.get(totals, ()), key=lambda one: abs(one[1].time_us - time_us), default=None)
+    return near if near and abs(near[1].time_us - time_us) <= POLLED_WITHIN_US else None
 
 
 def _difference(form: Content, row: Row, hidden: "_Pseudonyms", promise: str) -> str:

@@ -153,7 +153,12 @@ class Schedule:
         if unit.is_dead:
             patient = (unit.misses - DEAD_AFTER) % _PATIENT_EVERY == _PATIENT_EVERY - 1
             return limits.timeout_us if patient else usual
-        return min(limits.timeout_us, usual << unit.misses)
+        # The last try before it counts as dead is a full one: it may only have become slower.
+        return (
+            limits.timeout_us
+            if unit.misses == DEAD_AFTER - 1
+            else min(limits.timeout_us, 2 * usual)
+        )
 
     def _keep_rhythm(self, unit: Unit, now_us: int) -> None:
         """The next multiple of its period: turns that were missed are not made up in a burst."""

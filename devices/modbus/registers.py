@@ -47,8 +47,8 @@ class Area(Enum):
 _AREAS: Final = {one.word: one for one in Area}
 #: First digit of the five or six digits of older manuals, counted from 1.
 _DIGITS: Final = {"0": Area.COIL, "1": Area.DISCRETE, "3": Area.INPUT, "4": Area.HOLDING}
-_NAMED: Final = re.compile(r"(coil|discrete|holding|input):(0x[0-9A-Fa-f]{1,4}|\d{1,5})")
-_OLD: Final = re.compile(r"([0134])(\d{4}|\d{5})")
+_NAMED: Final = re.compile(r"(coil|discrete|holding|input):(0x[0-9A-Fa-f]{1,4}|\d{1,5})", re.ASCII)
+_OLD: Final = re.compile(r"([0134])(\d{4}|\d{5})", re.ASCII)
 
 #: Format of `struct` in the order of the wire, and how many registers it takes.
 _FORMATS: Final = {

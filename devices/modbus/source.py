@@ -255,7 +255,7 @@ def _numbers(
         _check_counter(entry, number, walk, where)
         fields[name] = _field_map(name, entry, number)
     mapping = compile_map(fields, pack, walk, f"{path}.map") if fields else Mapping_()
-    if table.map and not numbers:
+    if all(entry.const is not None for entry in table.map.values()) and table.map:
         walk.add(f"{path}.map", "missing", None, expected="one-register")
     return tuple(numbers), mapping
 

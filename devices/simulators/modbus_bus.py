@@ -75,15 +75,18 @@ class Counter:
             return shown
         return [word for total in shown for word in (total & 0xFFFF, total >> 16 & 0xFFFF)]
 
-    def read(self) -> dict[str, int]:
-        """Note that it was read; gives what the book says of it."""
-        self._read = self.came_sum, self.went_sum
+    def shown(self) -> dict[str, int]:
+        """What the book says of an answer that is made now."""
         return {
             "in_total": self.came % self.wrap,
             "out_total": self.went % self.wrap,
             "in_sum": self.came_sum,
             "out_sum": self.went_sum,
         }
+
+    def was_read(self, shown: dict[str, int]) -> None:
+        """An answer went out: what it showed is known, whatever becomes of the unit."""
+        self._read = shown["in_sum"], shown["out_sum"]
 
 
 def counters(chance: random.Random) -> dict[int, Counter]:
@@ -105,6 +108,7 @@ class Site:
     units: dict[int, Counter]
     clock: Clock = field(default_factory=Clock)
     number: int = 0
+    shown: dict[int, dict[str, int]] = field(default_factory=dict)  # of the answer under way
     run: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:x}")
 
     def answer(self, unit: int, function: int, start: int, count: int) -> list[int] | int | None:
@@ -117,6 +121,7 @@ class Site:
         registers = one.registers()
         if start + count > len(registers):
             return 2
+        self.shown[unit] = one.shown()
         return registers[start : start + count]
 
     def answered(self, unit: int) -> None:
@@ -124,7 +129,9 @@ class Site:
         one = self.units[unit]
         self.number += 1
         key = f"{one.name}-{self.run}-{self.number}"
-        content = Content(self.clock.now_us(), one.read())
+        shown = self.shown.pop(unit)
+        one.was_read(shown)
+        content = Content(self.clock.now_us(), shown)
         self.book.made(key, "D", one.name, [(RESOURCE, content)])
         self.book.sent(key)
         self.book.acked(key)

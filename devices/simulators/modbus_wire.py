@@ -153,6 +153,7 @@ class TcpUnit:
         self._port = port
         self._units = units
         self._server: asyncio.Server | None = None
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
@@ -166,8 +167,15 @@ class TcpUnit:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        for writer in self._open.values():
+            writer.close()
+        if self._open:
+            await asyncio.wait(self._open)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
         try:
             while True:
                 header = await reader.readexactly(7)
@@ -183,4 +191,7 @@ class TcpUnit:
                 if not isinstance(found, int):
                     self._units.answered(0)
         except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            del self._open[task]
             writer.close()

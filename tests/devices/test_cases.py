@@ -3,9 +3,10 @@
 `tests/devices/<driver>/cases/<what_happened>/` with `config.toml` and either `error.txt` or
 `input.jsonl` + `expected.jsonl`. A line of input is a message: `topic`, and `json`, `text` or
 `hex`, perhaps `dup`, `retained`; of a serial line it is bytes as they come, `quiet` (nothing came
-for a while) or `unplug`, and `counters` shows what was counted so far. `at` sets the gateway's clock,
-`restart` begins a new instance on the same memory, `ack: false` is a crash between commit and
-acknowledgement.
+for a while) or `unplug`, and `counters` shows what was counted so far; of modbus it is what one unit
+answered: `unit` and `read`, registers from an address on, and `lost: true` is a reading that the
+agent never committed. `at` sets the gateway's clock, `restart` begins a new instance on the same
+memory, `ack: false` is a crash between commit and acknowledgement.
 SHANMEN_WRITE_CASES=1 writes what comes out, to be read before it is committed.
 """
 
@@ -17,8 +18,10 @@ from weakref import WeakKeyDictionary
 import msgspec
 import pytest
 
+from devices.driver import Reading
 from devices.frames import Framer
 from devices.kit import Bench, problem_lines, run_case
+from devices.modbus.registers import parse_address
 from devices.mqtt.decoder import Message
 from devices.serial_line.driver import SerialDriver
 
@@ -30,9 +33,20 @@ WRITE = os.environ.get("SHANMEN_WRITE_CASES") == "1"
 FRAMERS: WeakKeyDictionary[SerialDriver, Framer] = WeakKeyDictionary()
 
 
+def feed_registers(driver, bench: Bench, order: dict):
+    image = {}
+    for text, values in order["read"].items():
+        start = parse_address(text)
+        image |= {(start.function, start.at + at): value for at, value in enumerate(values)}
+    reading = driver.decode(order["unit"], image, bench.clock_us())
+    yield Reading() if order.get("lost") else reading
+
+
 def feed(driver, bench: Bench, order: dict):
     if isinstance(driver, SerialDriver):
         yield from feed_line(driver, bench, order)
+    elif "read" in order:
+        yield from feed_registers(driver, bench, order)
     else:
         yield driver.decode(message_of(order), bench.clock_us())
 

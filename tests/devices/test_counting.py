@@ -96,6 +96,7 @@ def test_R12_reset_to_anything_is_never_negative():
     first = counter.report(20_000, NOON + MINUTE)
     assert (first.increment, first.quality) == (None, Quality.OUT_OF_RANGE)
     second = counter.report(20_003, NOON + 2 * MINUTE)
+    assert second.increment == 3, "what it counted since it was first seen"
     assert second.quality == Quality.REBASED | Quality.GAP_BEFORE
     assert counter.report(20_010, NOON + 3 * MINUTE).increment == 7
 
@@ -168,3 +169,62 @@ def test_the_sum_is_exact_whatever_wraps_and_is_delivered_again(start, steps, re
             if again < number:
                 assert counter.report(*reports[again]).repeat
     assert counter.sum == total - start
+
+
+def test_another_serial_number_is_another_counter_whatever_it_shows():
+    counter = Counter(max_step=600)
+    counter.report(100, NOON, unit="41")
+    assert counter.report(107, NOON + MINUTE, unit="41").increment == 7
+    assert counter.report(108, NOON + 2 * MINUTE).increment == 1  # could not be read this time
+    done = counter.report(120, NOON + 3 * MINUTE, unit="42")
+    assert (done.increment, done.quality) == (0, Quality.REBASED | Quality.GAP_BEFORE)
+    assert done.state.generation == 1
+    assert counter.report(125, NOON + 4 * MINUTE, unit="42").increment == 5
+    assert counter.sum == 13
+
+
+def test_a_watermark_from_before_serial_numbers_is_read():
+    old = CounterState.load(bytes.fromhex("95cd1388ce000100000001c0"))
+    assert (old.raw, old.wrap, old.generation, old.at_us, old.unit) == (5000, 65536, 0, 1, "")
+
+
+@given(
+    width=st.sampled_from([16, 32]),
+    start=st.integers(0, 2**32 - 1),
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["pass", "pass", "pass", "restart", "swap", "agent"]),
+            st.integers(0, 300),  # persons
+            st.integers(2_000, 30_000),  # what another unit shows
+        ),
+        max_size=60,
+    ),
+)
+def test_polled_totals_are_exact_as_far_as_they_can_be_known(width, start, steps):
+    """Increments, rollovers, resets to 0, swaps with a serial number, restarts of the agent.
+
+    Where a reset cannot be told from a roll-over (it shows less than max_step after it would have
+    wrapped) nobody can know; there the generated history is left out.
+    """
+    wrap = 1 << width
+    counter = Counter(wrap=wrap, max_step=300)
+    shown, serial, known, now = start % wrap, 1, 0, NOON
+    counter.report(shown, now, has_time=False, unit="1")
+    for what, people, other in steps:
+        now += 10_000_000
+        if what == "restart":
+            if people - shown + wrap <= 300 or people >= shown:
+                continue
+            shown = people  # counted since it started again at 0
+            known += people
+        elif what == "swap":
+            serial, shown = serial + 1, other
+        elif what == "agent":
+            counter.state = CounterState.load(counter.state.dump())
+        else:
+            shown = (shown + people) % wrap
+            known += people
+        done = counter.report(shown, now, has_time=False, unit=str(serial))
+        assert done.increment is not None
+        assert done.state.generation >= serial - 1
+    assert counter.sum == known

@@ -54,6 +54,8 @@ def make(case: Path):
 GATE = HERE / "mqtt/cases/gate_sends_an_event_again"
 COUNTER = HERE / "mqtt/cases/counter_wraps_and_resets"
 LOT = HERE / "mqtt/cases/lot_does_not_add_up"
+REGISTERS = [HERE / "modbus/cases" / name for name in
+             ("types_sentinels_and_digits", "swapped_unit_with_a_serial_number", "bays_in_nibbles")]  # fmt: skip
 BAY = HERE / "lorawan/cases/bosch_day"
 DOOR = HERE / "lorawan/cases/people_counter_with_history"
 
@@ -128,6 +130,40 @@ def check_against(reading, packs_of):
     """What is left after the driver's own checks fits the pack; the agent checks once more."""
     if reading.rows:
         check_against_packs(reading, packs_of)
+
+
+@pytest.mark.parametrize("case", REGISTERS, ids=lambda c: c.name)
+def test_decoder_of_any_registers(case):
+    """Any words in any order of time; restarts and registers that were not answered in between."""
+    loaded = load((case / "config.toml").read_text())
+    packs_of = {name: use.pack for name, use in loaded.resources.items()}
+    blocks = loaded.drivers[0].config.units[0].blocks
+    places = [(b.start.function, at) for b in blocks for at in range(b.start.at, b.end)]
+    bench = Bench()
+    driver = loaded.drivers[0].make(bench)
+
+    @fuzzing
+    @given(seeds)
+    def run(seed):
+        nonlocal driver
+        rng = random.Random(seed)
+        if rng.random() < 0.1:
+            for mark, value in list(bench.watermarks.items()):
+                bench.watermarks[mark] = mutated_bytes(value, rng) if rng.random() < 0.3 else value
+            driver = loaded.drivers[0].make(bench)
+        image = {place: rng.choice([0, 1, 0x7FFF, 0x8000, 0xFFFF, rng.randrange(65536)])
+                 for place in places if rng.random() < 0.9}  # fmt: skip
+        image = {(f, at): value & 1 if f < 3 else value for (f, at), value in image.items()}
+        now_us = bench.clock_us() + rng.randrange(-(10**12), 10**12)
+        reading = driver.decode("n1", image, now_us)
+        check_reading(reading)
+        check_against(reading, packs_of)
+        bench.commit(reading)
+        stale = driver.units["n1"].decoder.stale(now_us + rng.randrange(10**10))
+        if stale is not None:
+            check_reading(stale)
+
+    run()
 
 
 @pytest.mark.parametrize("codec", names())
@@ -234,7 +270,8 @@ def test_times_of_anything(value, style):
 
 
 CONFIGS = [
-    tomllib.loads((c / "config.toml").read_text()) for c in (GATE, COUNTER, LOT, BAY, DOOR, *LINES)
+    tomllib.loads((c / "config.toml").read_text())
+    for c in (GATE, COUNTER, LOT, BAY, DOOR, *LINES, *REGISTERS)
 ]
 
 

@@ -99,7 +99,7 @@ def test_the_eight_packs_are_there():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("driver", ["mqtt", "lorawan", "serial_line"])
+@pytest.mark.parametrize("driver", ["mqtt", "lorawan", "modbus", "serial_line"])
 def test_sample_and_checklist_of_each_driver(driver):
     from devices.kit import load
 
