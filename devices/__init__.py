@@ -13,6 +13,7 @@ counted twice.
     facets.py      region, age band and sex out of an identity number, which is then dropped
     frames.py      bytes of a serial line -> frames; framing.py: what a frame is; checksums.py
     mqtt/          JSON topics and the one connection to a broker
+    modbus/        counters and bays that are asked, on RS-485 lines and over TCP
     lorawan/       ChirpStack uplinks and payload codecs on top of mqtt
     serial_line/   readers and ticket gates on serial lines, answered after the commit
     profiles/      payload codecs of real sensors as tables

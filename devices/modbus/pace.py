@@ -93,7 +93,9 @@ class Schedule:
     ) -> None:
         self._limits = limits
         self._jitter = jitter
-        self.units = {name: Unit(name, period, now_us) for name, period in every_us.items()}
+        self.units = {
+            name: Unit(name, period, now_us + period) for name, period in every_us.items()
+        }
         self._saved_us = 0.0
         self._saved_at_us = now_us
 
@@ -111,9 +113,13 @@ class Schedule:
         return self._turn(living, max(now_us, living.due_us))
 
     def opened(self, now_us: int) -> None:
-        """The line was opened, perhaps again: nobody waits for a pause from before."""
-        for unit in self.units.values():
-            unit.due_us = min(unit.due_us, now_us)
+        """The line was opened, perhaps again: nobody waits for a pause from before.
+
+        Turns are spread over the first period, or many units of one line would always queue.
+        """
+        for at, unit in enumerate(self.units.values()):
+            spread_us = min(unit.every_us, SECOND_US) * at // len(self.units)
+            unit.due_us = min(max(unit.due_us, now_us), now_us + spread_us)
 
     def answered(self, name: str, now_us: int, thought_us: int) -> None:
         """A unit answered: it lives, and keeps its rhythm."""
@@ -129,7 +135,9 @@ class Schedule:
             self._saved_us -= spent_us
         unit.misses += 1
         if not unit.is_dead:
-            unit.due_us = now_us + min(unit.every_us, _RETRY_US)
+            # Not at once: a late answer would be taken for that of the next request (R18).
+            pause_us = max(min(unit.every_us, _RETRY_US), self._limits.timeout_us)
+            unit.due_us = now_us + pause_us
             return
         pause_us = self._limits.probe_min_us << min(unit.misses - DEAD_AFTER, 20)
         pause_us = min(self._limits.probe_max_us, pause_us)
@@ -152,13 +160,20 @@ class Schedule:
             return usual
         if unit.is_dead:
             patient = (unit.misses - DEAD_AFTER) % _PATIENT_EVERY == _PATIENT_EVERY - 1
-            return limits.timeout_us if patient else usual
+            return limits.timeout_us if patient else min(usual, self._typical_us())
         # The last try before it counts as dead is a full one: it may only have become slower.
         return (
             limits.timeout_us
             if unit.misses == DEAD_AFTER - 1
             else min(limits.timeout_us, 2 * usual)
         )
+
+    def _typical_us(self) -> int:
+        """What is enough for any unit of this line that was heard: its units are mostly alike."""
+        limits = self._limits
+        heard = [one.timing for one in self.units.values() if one.timing.mean_us]
+        longest = max((one.timeout_us(limits) for one in heard), default=limits.timeout_us)
+        return min(limits.timeout_us, 2 * longest)
 
     def _keep_rhythm(self, unit: Unit, now_us: int) -> None:
         """The next multiple of its period: turns that were missed are not made up in a burst."""

@@ -146,8 +146,10 @@ class Line:
         self.dead: set[str] = set()
         self.think_us = dict.fromkeys(every_us, think_us)
         self.polls: list[tuple[str, int, int, bool]] = []  # name, due, done, answered
+        self.spent: list[tuple[int, int]] = []  # when, and how long nobody answered
         chance = random.Random(3)
         self.schedule = Schedule(every_us, limits, now_us=0, jitter=chance.random)
+        self.schedule.opened(0)
 
     def run(self, until_us: int) -> None:
         while True:
@@ -163,6 +165,7 @@ class Line:
             if turn.name in self.dead or think_us > turn.timeout_us:
                 self.now_us += turn.timeout_us
                 self.schedule.missed(turn.name, self.now_us, turn.timeout_us)
+                self.spent.append((self.now_us, turn.timeout_us))
                 self.polls.append((turn.name, due_us, self.now_us, False))
             else:
                 self.now_us += think_us
@@ -181,7 +184,7 @@ class Line:
         return sum(one == name for one, *_ in self.polls)
 
 
-UNITS = {name: S for name in "ABCDE"}
+UNITS = dict.fromkeys("ABCDE", S)
 
 
 def test_R19_one_dead_unit_leaves_the_others_their_rhythm():
@@ -191,13 +194,13 @@ def test_R19_one_dead_unit_leaves_the_others_their_rhythm():
     for name in "ABDE":
         lags = line.lags(name)
         assert len(lags) in range(598, 602), "one poll a second, none lost"
-        assert lags[len(lags) * 99 // 100] < 150_000
+        assert lags[len(lags) * 99 // 100] < 100_000
         assert lags[-1] <= 400_000, "while it is not known to be dead, once its full time-out"
     assert 10 <= line.count("C") <= 40, "asked less and less often"
 
 
 def test_a_line_where_most_units_are_dead_still_serves_the_living():
-    line = Line({str(at): S for at in range(20)}, Limits())
+    line = Line({str(at): S for at in range(20)}, Limits(probe_max_us=2 * S))
     line.dead = {str(at) for at in range(2, 20)}
     line.run(600 * S)
     for name in ("0", "1"):
@@ -205,7 +208,7 @@ def test_a_line_where_most_units_are_dead_still_serves_the_living():
         # 18 units cost three full time-outs each until they are known to be dead: 16 s, once.
         assert len(lags) > 570
         assert lags[len(lags) * 95 // 100] < 350_000
-    spent_us = sum(300_000 for name, due, _, ok in line.polls if not ok and due > 60 * S)
+    spent_us = sum(spent for at, spent in line.spent if at > 60 * S)
     assert spent_us <= 0.05 * 540 * S + 600_000, (
         "dead units get their share of the line and no more"
     )

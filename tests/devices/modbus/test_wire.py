@@ -17,11 +17,13 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from devices.demo.reconcile import reconcile
 from devices.driver import DeviceState, DriverError, Promise
 from devices.kit import Bench, load
+from devices.modbus.client import Line, NoAnswerError
 from devices.modbus.pace import DEAD_AFTER
+from devices.modbus.plan import Block
 from devices.simulators.books import Book, read_books
 from devices.simulators.broker import free_port
 from devices.simulators.modbus_bus import RESOURCE, Counter, Site, counters
-from devices.simulators.modbus_wire import Bus, TcpUnit
+from devices.simulators.modbus_wire import Bus, TcpUnit, crc, pdu
 from hub.owner.output import plain
 from protocol.errors import Code
 from protocol.times import Quality
@@ -117,7 +119,7 @@ async def test_R19_a_dead_unit_costs_the_others_nothing_that_matters(tmp_path: P
 
         await pump(driver, bench, is_back)
         assert not driver.schedule.units["L2"].is_dead
-        assert bench.health.counters["L2", "unanswered"] == asked[2]
+        assert bench.health.counters["L2", "unanswered"] >= asked[2]
 
 
 @dataclass
@@ -139,7 +141,7 @@ class Ledger:
 
 def is_clear(one: Counter) -> bool:
     """Whether a restart now can be told from a roll-over, and from no restart at all."""
-    return all(100 < total % one.wrap < one.wrap - 2_000 for total in (one.came, one.went))
+    return all(400 < total % one.wrap < one.wrap - 2_000 for total in (one.came, one.went))
 
 
 async def people(site: Site, chance: random.Random, ledger: Ledger) -> None:
@@ -197,7 +199,7 @@ async def test_class_D_totals_are_exact_whatever_dies(tmp_path: Path):
     account = reconcile(books[RESOURCE], [plain(one) for one in records], RESOURCE)
     assert account.kept, account
     assert account.units > 100
-    assert sum(bool(one.quality & Quality.REBASED) for one in records) > 8, "units restarted"
+    assert sum(bool(one.quality & Quality.REBASED) for one in records) > 6, "units restarted"
 
 
 async def settle(plan, bench: Bench, ledger: Ledger) -> None:
@@ -275,6 +277,23 @@ def test_nothing_of_modbus_is_imported_before_it_connects(tmp_path: Path):
 
 
 @asynccontextmanager
+async def served(handle, port: int):
+    """A host of a test's own; its connections are over when it is."""
+    tasks: list[asyncio.Task] = []
+
+    async def connected(reader, writer):
+        tasks.append(asyncio.current_task())
+        try:
+            await handle(reader, writer)
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", port):
+        yield tasks
+        await asyncio.gather(*tasks)
+
+
+@asynccontextmanager
 async def pymodbus_server(port: int):
     """Holding 0..1 and 10..13, nothing between; coils 3..10; input registers 0..1."""
     device = SimDevice(
@@ -348,6 +367,48 @@ async def test_a_register_that_does_not_exist_is_named_once_and_the_others_are_r
         "unit-illegal-address",
         "holding:300",
     )
+
+
+async def test_an_answer_that_is_none_costs_one_poll_and_not_the_connection():
+    """pymodbus raises where it cannot make a PDU of what arrived, and asyncio would close."""
+    answers = [
+        bytes.fromhex("000000000003016300"),
+        None,
+        bytes.fromhex("0000000000070103040007000b"),
+    ]
+
+    async def serve(reader, writer):
+        while request := await reader.read(12):
+            answer = answers.pop(0)
+            if answer is not None:
+                writer.write(request[:2] + answer[2:])
+
+    port = free_port()
+    source = load(tcp_config(port, HOLED)).drivers[0].config
+    block = source.units[0].blocks[0]
+    short = Block(block.start, 2, block.spans[:1])
+    async with served(serve, port) as connections, Line(source) as line:
+        for heard in (True, False):
+            with pytest.raises(NoAnswerError) as none:
+                await line.read(1, short, 200_000)
+            assert none.value.heard is heard
+        assert (await line.read(1, short, 5_000_000))[0] == [7, 11]
+        assert len(connections) == 1
+
+
+async def test_R18_a_shorter_answer_is_not_taken_for_the_one_asked_for(tmp_path: Path):
+    async with site_on_a_bus(tmp_path) as (site, bus):
+        source = load(bus_config(tmp_path / "rs485", {3: site.units[3]})).drivers[0].config
+        block = source.units[0].blocks[0]
+        late = bytes([3]) + pdu(3, [1, 2])
+        async with Line(source) as line:
+            assert len((await line.read(3, block, 5_000_000))[0]) == block.count == 4
+            asking = asyncio.create_task(line.read(3, block, 5_000_000))
+            while len(bus.requests) < 2:
+                await asyncio.sleep(0)
+            bus.noise(late + crc(late))
+            with pytest.raises(NoAnswerError):
+                await asking
 
 
 async def test_R22_bits_of_discrete_inputs_stand_in_their_order():
@@ -430,15 +491,13 @@ async def test_doctor_at_a_host():
         """A gateway box: nobody behind it answers (R20)."""
         while request := await reader.read(12):
             writer.write(request[:5] + bytes([3, request[6], request[7] | 0x80, 11]))
-        writer.close()
 
     async def mute(reader, writer):
         await reader.read()
-        writer.close()
 
-    async with await asyncio.start_server(box, "127.0.0.1", port):
+    async with served(box, port):
         assert (await probed(tcp_config(port, HOLED, unit=9)))["T1"].key == "gateway-no-answer"
-    async with await asyncio.start_server(mute, "127.0.0.1", port):
+    async with served(mute, port):
         assert (await probed(tcp_config(port, HOLED)))["T1"].key == "host-unit-silent"
     unknown = tcp_config(port, HOLED).replace("127.0.0.1", "counter.invalid")
     assert (await probed(unknown))["T1"].key == "host-unknown"
