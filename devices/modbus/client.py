@@ -75,25 +75,20 @@ class Line:
         logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
         source = self.source
         client = self._make()
+        problem, is_open = "", False
         try:
             async with asyncio.timeout(source.connect_timeout_us / 1e6):
                 is_open = await client.connect()
         except TimeoutError:
-            is_open = False
+            problem = "no answer"
         except (OSError, ValueError, termios.error) as error:
-            client.close()
-            raise DriverError(
-                Code.UNREACHABLE, field="port", value=source.place, expected=str(error)
-            ) from error
-        except BaseException:
-            client.close()
-            raise
+            problem = str(error)
+        finally:
+            if not is_open:
+                client.close()
         if not is_open:
-            client.close()
-            problem = port_problem(source.port) if source.port else None
-            raise DriverError(
-                Code.UNREACHABLE, field="port", value=source.place, expected=problem or ""
-            )
+            problem = problem or (port_problem(source.port) if source.port else None) or ""
+            raise DriverError(Code.UNREACHABLE, field="port", value=source.place, expected=problem)
         self._guard(client)
         self._client = client
         return self
