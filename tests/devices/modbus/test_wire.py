@@ -461,7 +461,7 @@ async def test_doctor_tests_each_unit_of_a_line_and_names_the_remedy(tmp_path: P
     }  # fmt: skip
     assert found["L1"].ok
     assert found["L2"].fields["unit"] == "2"
-    assert (await probed(text))["L1"].key == "port-missing"
+    assert (await probed(text))["L1"].key == "line-missing"
 
 
 async def test_doctor_beside_a_running_agent_and_without_permission(tmp_path: Path, monkeypatch):
@@ -471,13 +471,13 @@ async def test_doctor_beside_a_running_agent_and_without_permission(tmp_path: Pa
         async with aclosing(driver.run()) as readings:
             await anext(readings)
             busy = (await probed(text))["L1"]
-        assert (busy.ok, busy.key) == (True, "port-busy")
+        assert (busy.ok, busy.key) == (True, "line-busy")
 
         def forbidden(*_):
             raise PermissionError
 
         monkeypatch.setattr(os, "open", forbidden)
-        assert (await probed(text))["L1"].key == "port-permission"
+        assert (await probed(text))["L1"].key == "line-permission"
 
 
 async def test_doctor_at_a_host():
