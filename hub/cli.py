@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from hub import commands, console, logs
+from hub import commands, logs, operator
 from hub.admin import Answer
 from hub.api.exchange import compact
 from hub.arguments import parser
@@ -91,7 +91,7 @@ async def _do(options: argparse.Namespace, command: Command) -> Answer:
                 async with opened(config, folder) as core:
                     return await core.admin.do(command, Actor(who=_operator(), source="console"))
         try:
-            return await console.ask(folder.socket, command, _operator())
+            return await operator.ask(folder.socket, command, _operator())
         except Fault:
             # Another command holds the lock for its moment, or the hub is starting or stopping.
             if time.monotonic() >= end:

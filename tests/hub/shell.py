@@ -71,9 +71,9 @@ class Shell:
         return self.app.parts
 
     async def do(self, command) -> dict[str, Any]:
-        from hub import console
+        from hub import operator
 
-        return await console.ask(self.folder.socket, command, "operator:test")
+        return await operator.ask(self.folder.socket, command, "operator:test")
 
     async def site(self, name: str = "lake", owner: str = "") -> None:
         await self.do(admin.SiteAdd(site=name, name="湖区", region="330523", owner=owner))

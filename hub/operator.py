@@ -69,7 +69,7 @@ async def _serve_one(
         async with asyncio.timeout(_WAIT_S):
             await writer.drain()
     except (TimeoutError, ValueError, ConnectionError, msgspec.MsgspecError) as error:
-        log.warning("console request not done", extra={"why": type(error).__name__})
+        log.warning("operator request not done", extra={"why": type(error).__name__})
     finally:
         writer.close()
 
