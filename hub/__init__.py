@@ -19,6 +19,7 @@ The files, in the order in which a request meets them:
     config, folder, making hub.toml, the data folder, `init`
     api/                   HTTP in and out; pool: its memory, attempts: its patience; bells: polls
     enrol, readmission     who is let in, and let in again after a restore
+    console/               the pages: HTML over the same use cases; people, passwords: logins
     admin, commands, arguments, lists, operator: tokens, sites, agents, and the operator's way in
     ingest, verify, judge, judged, accept, evidence, answers: one group, bytes to answers
     registry, record       registration entries; one signed object, one leaf

@@ -21,7 +21,7 @@ from hub.domain.outcomes import Later, Outcome
 from hub.judge import Judge, Work
 from hub.judged import Judged
 from hub.ledger import Appended, Ledger
-from hub.store import agents, audit, objects, packs, segments, streams, wraps
+from hub.store import agents, audit, objects, packs, segments, streams, summaries, wraps
 from hub.store.agents import AgentRow
 from hub.store.bodies import Bodies, Written
 from hub.store.engine import Tx
@@ -306,6 +306,7 @@ class Accept:
         if rows:
             segments.add(self._tx, rows)
             segments.add_ranges(self._tx, ranges)
+            summaries.add(self._tx, rows)
         for one in judged:
             for item in one.completions:
                 change += 1
@@ -331,6 +332,7 @@ class Accept:
                 length=length,
             ),
         )
+        summaries.add_body(self._tx, item.id, length)
 
     def _place(
         self, item: CheckedSegment, state: State

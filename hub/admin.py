@@ -28,9 +28,14 @@ from hub.commands import (
     TokenList,
     TokenNew,
     TokenRevoke,
+    UserAdd,
+    UserChange,
+    UserList,
+    UserPasswd,
 )
 from hub.domain.agents import AgentState
 from hub.keys import HubKeys
+from hub.people import Operators
 from hub.record import Recorded, Recorder
 from hub.store import agents, audit, inbox, leaves, principals, read_tokens, sites, tokens
 from hub.store.agents import AgentRow
@@ -95,6 +100,7 @@ class Admin:
         self._region = region
         self._url = url
         self._clock_us = clock_us
+        self._people = Operators(store, clock_us)
         self.bells: Bells | None = None  #: of the serving hub
 
     async def do(self, command: Command, by: Actor) -> Answer:  # noqa: C901, PLR0911  # one per command
@@ -124,6 +130,8 @@ class Admin:
                 return await self._backup(command)
             case AgentChange():
                 return await self._change(command, by)
+            case UserAdd() | UserPasswd() | UserChange() | UserList():
+                return await self._people.do(command, by)
 
     async def _record(self, by: Actor, action: str, subject: str, reason: str,
                       change: Callable[[Tx, int], Answer]) -> Answer:  # fmt: skip

@@ -30,12 +30,18 @@ from hub.api.parts import Parts
 from hub.attempts import Attempts
 from hub.bells import Bells
 from hub.config import HubConfig
+from hub.console.assets import Assets
+from hub.console.cookies import SessionCookie
+from hub.console.front import Front
+from hub.console.parts import Console, environment
 from hub.faults import Exit, Fault
 from hub.folder import Folder
 from hub.ingest import Ingest
 from hub.metrics import Metrics
 from hub.notify import Notifier
 from hub.opening import Opened, opened, wall_us
+from hub.passwords import Passwords
+from hub.people import People
 from hub.pool import Pool
 from hub.sweeper import Sweeper
 from hub.version import version
@@ -75,9 +81,12 @@ class App:
             core = await stack.enter_async_context(opened(self._config, self._folder))
             ingest = _ingest(core)
             parts = self.parts = _parts(core, ingest, self._language)
+            passwords = Passwords()
+            stack.callback(passwords.close)
+            console = _console(parts, passwords)
             core.admin.bells = parts.bells
             _allow_connections(self._config.limits.connections)
-            door = _door(parts)
+            door = _door(parts, console)
             _gauges(parts, door, ingest, self._folder.root)
             running = asyncio.create_task(ingest.run(), name="ingest")
             stack.push_async_callback(_end_ingest, ingest, running)
@@ -208,10 +217,21 @@ def _parts(core: Opened, ingest: Ingest, language: Language) -> Parts:
     )
 
 
-def _door(parts: Parts) -> Door:
+def _console(parts: Parts, passwords: Passwords) -> Console:
+    settings = parts.config.console
+    return Console(
+        hub=parts,
+        people=People(parts.store, passwords, settings, parts.clock_us),
+        cookie=SessionCookie(parts.config),
+        assets=Assets(),
+        templates=environment(),
+    )
+
+
+def _door(parts: Parts, console: Console) -> Door:
     limits = parts.config.limits
     return Door(
-        functools.partial(answer, Gate(parts), pace_of(parts.config)),
+        functools.partial(answer, Gate(parts, pages=Front(console)), pace_of(parts.config)),
         total=limits.connections,
         per_address=limits.connections_per_address,
         keepalive_timeout=limits.idle_seconds,

@@ -54,6 +54,7 @@ def parser(language: Language) -> argparse.ArgumentParser:
     _add_sites(commands.group("site"), say)
     _add_tokens(commands.group("token"), say)
     _add_agents(commands.group("agent"), say)
+    _add_users(commands.group("user"), say)
     commands.add("backup", "backup").add_argument("folder", metavar="DIR", help=say("backup-dir"))
     restore = commands.add("restore", "restore")
     restore.add_argument("folder", metavar="DIR", nargs="?", default="", help=say("restore-dir"))
@@ -107,3 +108,24 @@ def _add_agents(agent: _Commands, say: Say) -> None:
     one = agent.add("live", "agent-live")
     one.add_argument("agent", metavar="ID", help=say("agent-id"))
     one.add_argument("--minutes", type=int, default=10, help=say("minutes"))
+
+
+def _add_users(user: _Commands, say: Say) -> None:
+    one = user.add("add", "user-add")
+    one.add_argument("--role", choices=("staff", "admin"), default="staff", help=say("user-role"))
+    named = [one, user.add("passwd", "user-passwd")]
+    for each in named:
+        source = each.add_mutually_exclusive_group()
+        source.add_argument(
+            "--passphrase-file", default="", metavar="FILE", help=say("passphrase-file")
+        )
+        source.add_argument(
+            "--passphrase-fd", type=int, default=-1, metavar="N", help=say("passphrase-fd")
+        )
+    for word in ("disable", "enable"):
+        each = user.add(word, f"user-{word}")
+        each.set_defaults(disabled=word == "disable")
+        named.append(each)
+    for each in named:
+        each.add_argument("name", metavar="NAME", help=say("user-name"))
+    user.add("list", "user-list")

@@ -35,3 +35,13 @@ class Attempts:
         if len(self._all) >= self._total:
             first = self._all[0][0]
         return max(1.0, first + self._window_s - now_s)
+
+    def give_back(self, address: str) -> None:
+        """Take back an attempt that turned out to be nobody's guess."""
+        for at, (_, who) in enumerate(reversed(self._all), 1):
+            if who == address:
+                del self._all[-at]
+                self._by_address[address] -= 1
+                if not self._by_address[address]:
+                    del self._by_address[address]
+                return

@@ -26,8 +26,9 @@ from hub.folder import read_config
 from hub.lists import table
 from hub.maintenance import Restored
 from hub.messages import speaking, text
+from hub.owner import passphrase
 from hub.store.audit import Actor
-from protocol.errors import FatalError, ShanmenError, UnavailableError
+from protocol.errors import Code, ConfigError, FatalError, ShanmenError, UnavailableError
 from protocol.program.faults import explain
 from protocol.program.messages import Language, language_of
 from protocol.program.messages import language as language_asked
@@ -291,6 +292,57 @@ def _restore(options: argparse.Namespace, language: Language) -> int:
     return Exit.OK
 
 
+def _secret_hash(options: argparse.Namespace, language: Language) -> str:
+    """Hash of a passphrase from a file, a descriptor or the prompt: the hub never sees the text."""
+    from hub.domain.users import may_be_passphrase
+    from hub.passwords import hash_of
+
+    if options.passphrase_file:
+        raw = passphrase.from_file(Path(options.passphrase_file))
+    elif options.passphrase_fd >= 0:
+        raw = passphrase.from_descriptor(options.passphrase_fd)
+    else:
+        asked = (text("cli.passphrase", language), text("cli.passphrase-again", language))
+        raw = passphrase.from_prompt(*asked)
+    try:
+        said = raw.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(Code.INVALID_UTF8, field="passphrase") from error
+    if not may_be_passphrase(said):
+        raise ConfigError(Code.OUT_OF_BOUNDS, field="passphrase", expected="at least 10 characters")
+    return hash_of(said)
+
+
+def _user_add(options: argparse.Namespace, language: Language) -> int:
+    secret_hash = _secret_hash(options, language)
+    command = commands.UserAdd(name=options.name, role=options.role, hash=secret_hash)
+    answer = _admin(options, command)
+    if not options.json:
+        print(text("cli.user-added", language, **answer))
+    return Exit.OK
+
+
+def _user_passwd(options: argparse.Namespace, language: Language) -> int:
+    command = commands.UserPasswd(name=options.name, hash=_secret_hash(options, language))
+    answer = _admin(options, command)
+    if not options.json:
+        print(text("cli.user-changed", language, **answer))
+    return Exit.OK
+
+
+def _user_change(options: argparse.Namespace, language: Language) -> int:
+    command = commands.UserChange(name=options.name, disabled=options.disabled)
+    answer = _admin(options, command)
+    if not options.json:
+        print(text("cli.user-changed", language, **answer))
+    return Exit.OK
+
+
+def _user_list(options: argparse.Namespace, language: Language) -> int:
+    columns = ("name", "role", "disabled", "created_us", "changed_us")
+    return _listing(options, language, commands.UserList(), columns)
+
+
 # --- the command line -----------------------------------------------------------------------------
 
 RUNS: Final[dict[str, Callable[[argparse.Namespace, Language], int]]] = {
@@ -308,6 +360,11 @@ RUNS: Final[dict[str, Callable[[argparse.Namespace, Language], int]]] = {
     "agent-suspend": _agent_change,
     "agent-resume": _agent_change,
     "agent-live": _agent_live,
+    "user-add": _user_add,
+    "user-passwd": _user_passwd,
+    "user-disable": _user_change,
+    "user-enable": _user_change,
+    "user-list": _user_list,
     "backup": _backup,
     "restore": _restore,
 }

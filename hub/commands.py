@@ -87,6 +87,45 @@ class BackupMake(
     folder: Annotated[str, Meta(min_length=1, max_length=4096)]  #: absolute
 
 
+_User = Annotated[str, Meta(min_length=1, max_length=64)]
+_Hash = Annotated[str, Meta(max_length=256)]  # made by the command line: no passphrase comes here
+
+
+class UserAdd(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="user add"
+):
+    """Let a person log in to the pages."""
+
+    name: _User
+    role: Literal["admin", "staff"] = "staff"
+    hash: _Hash
+
+
+class UserPasswd(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="user passwd"
+):
+    """Give a person another passphrase; all their sessions end."""
+
+    name: _User
+    hash: _Hash
+
+
+class UserChange(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="user change"
+):
+    """Shut a person out, or let them in again; all their sessions end."""
+
+    name: _User
+    disabled: bool
+
+
+class UserList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+               tag="user list"):  # fmt: skip
+    """List the people who may log in."""
+
+
+UserCommand = UserAdd | UserPasswd | UserChange | UserList
+
 Command = (
     SiteAdd
     | SiteList
@@ -98,4 +137,8 @@ Command = (
     | AgentChange
     | AgentLive
     | BackupMake
+    | UserAdd
+    | UserPasswd
+    | UserChange
+    | UserList
 )

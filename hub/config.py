@@ -74,6 +74,21 @@ class LimitsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     inbox_polls: Annotated[int, Meta(ge=1, le=100_000)] = 1024
 
 
+class ConsoleSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The pages: logins, and what watching may cost."""
+
+    #: A session ends after this, whatever is done in it, hours.
+    session_hours: Annotated[int, Meta(ge=1, le=720)] = 12
+    #: A session in which nothing is done ends after this, minutes.
+    session_idle_minutes: Annotated[int, Meta(ge=5, le=1440)] = 60
+    #: Failed logins of one account in ten minutes.
+    logins_per_account: Annotated[int, Meta(ge=1, le=1000)] = 10
+    #: Failed logins from one address in ten minutes.
+    logins_per_address: Annotated[int, Meta(ge=1, le=100_000)] = 60
+    #: How long a day one resource may be watched live, minutes: small segments cost rows for ever.
+    live_minutes: Annotated[int, Meta(ge=0, le=1440)] = 60
+
+
 class MetricsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may read `/metrics`."""
 
@@ -96,6 +111,7 @@ class HubConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hub: HubSection = HubSection()
     listen: ListenSection = ListenSection()
     limits: LimitsSection = LimitsSection()
+    console: ConsoleSection = ConsoleSection()
     metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
 

@@ -20,7 +20,7 @@ def table(
 
 
 def _cell(name: str, value: object, language: Language) -> str:
-    if name == "away":  # nobody knows while no hub serves
+    if name in {"away", "disabled"}:  # nobody knows who is away while no hub serves
         return text({True: "list.yes", False: "list.no"}.get(value, "list.unknown"), language)  # type: ignore[call-overload]
     if name.endswith("_us"):
         seconds = value // 1_000_000 if isinstance(value, int) else 0

@@ -22,7 +22,18 @@ from sqlalchemy import Connection
 from hub.files import save, sync_folder
 from hub.ingest import BACKED_UP_KEY
 from hub.ledger import Ledger
-from hub.store import audit, leaves, meta, migrate, packs, read_tokens, segments, tokens
+from hub.store import (
+    audit,
+    leaves,
+    meta,
+    migrate,
+    packs,
+    read_tokens,
+    segments,
+    sessions,
+    summaries,
+    tokens,
+)
 from hub.store.audit import Actor
 from hub.store.bodies import Bodies
 from hub.store.copy import copy_database
@@ -215,9 +226,9 @@ async def begin_generation(
 
     notes: of `LastCheckpoint.read`; noted: of `opened_before`; above: the highest generation that
     an operator knows of: so that no generation's number is used twice. One transaction:
-    segments whose pack is missing become header-only, unused enrolment tokens and all read tokens
-    end (they may have been used or revoked in the lost time), `backed_up_to` starts at 0, leaf 0 is
-    written, the audit trail says so.
+    segments whose pack is missing become header-only, unused enrolment tokens, all read tokens
+    and all sessions end (they may have been used or revoked in the lost time), `backed_up_to`
+    starts at 0, leaf 0 is written, the audit trail says so.
     """
     sizes = await store.read(packs.sizes)
     missing = [name for name, size in sizes.items() if bodies.size_of(name) != size]
@@ -234,6 +245,9 @@ async def begin_generation(
         void = tokens.void_all(tx, by, now_us)
         for one in read_tokens.all_of(tx):
             read_tokens.revoke(tx, one.id, by, now_us)
+        sessions.end_all(tx)
+        if missing:
+            summaries.recount(tx)
         meta.put(tx, BACKED_UP_KEY, "0")
         if above > max(old.generation, known) + ABOVE_MAX:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """Registration entries (注册条目) that a group brings: kept, put in force, written to the trail."""
 
 from hub.judged import Judged, NewEntry
-from hub.store import audit, entries
+from hub.store import audit, entries, summaries
 from hub.store.agents import AgentRow
 from hub.store.engine import Tx
 from hub.store.entries import EntryRow, ResourceRow
@@ -17,6 +17,7 @@ def write_entries(tx: Tx, judged: Judged, now_us: int) -> None:
         row = _resource_row(new, judged.agent, now_us)
         if new.resource.n == 0:
             new.resource.n = entries.add_resource(tx, row)
+            summaries.begin(tx, new.resource.n)
         elif new.in_force:
             entries.change_resource(tx, row)
         entries.add_entry(

@@ -8,7 +8,7 @@ from typing import Final
 from hub.api.exchange import TEXT, Call, Reply, json_reply, raw_reply
 from hub.api.parts import Parts
 from hub.api.views import Health, Readiness
-from hub.store import leaves, segments
+from hub.store import leaves, summaries
 from protocol.errors import Code, ShanmenError
 
 DISK_FREE_MIN: Final = 64 * 1024 * 1024  # bytes: a batch, its pack and its rows, a few times
@@ -44,11 +44,9 @@ def _free(folder: Path) -> int:
 
 async def metrics(parts: Parts, call: Call) -> Reply:  # noqa: ARG001  # every handler's signature
     """Everything that is counted, for Prometheus."""
-    (count, records), head = await parts.store.read(
-        lambda tx: (segments.totals(tx), leaves.live(tx))
-    )
-    parts.metrics.segments.set(count)
-    parts.metrics.records.set(records)
+    sums, head = await parts.store.read(lambda tx: (summaries.of_all(tx), leaves.live(tx)))
+    parts.metrics.segments.set(sums.segments)
+    parts.metrics.records.set(sums.records)
     if head is not None:
         parts.metrics.leaves.labels(str(head.generation)).set(head.size)
     return raw_reply(parts.metrics.text(), media=TEXT)

@@ -10,8 +10,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Mapping
-from typing import Final
-from urllib.parse import parse_qsl
+from typing import Final, Protocol
 
 from hub.api import refusal
 from hub.api.body import declared_length, pace_of, read_body
@@ -19,6 +18,7 @@ from hub.api.credentials import Checked, Credentials
 from hub.api.errors import LaterError, error_reply
 from hub.api.exchange import MSGPACK, Call, Incoming, Reply
 from hub.api.parts import Parts
+from hub.api.query import read_query
 from hub.api.routes import ROUTES, Route, Router
 from protocol.errors import Code, DecodeError, RefusedError, ShanmenError, UnavailableError
 from protocol.program.messages import Language
@@ -32,14 +32,32 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
 }
 _TARGET_MAX: Final = 2048
-_QUERY_MAX: Final = 32
+
+
+class Face(Protocol):
+    """Another way to answer a part of the paths: the pages, with HTML and sessions."""
+
+    def knows(self, path: str) -> str | None:
+        """The path in its own table, or None if it is not its own."""
+        ...
+
+    async def serve(self, incoming: Incoming, request_id: str) -> Reply:
+        """Answer one request. Raises ShanmenError."""
+        ...
+
+    def refuse(self, error: ShanmenError, incoming: Incoming, request_id: str) -> Reply:
+        """Answer with what went wrong."""
+        ...
 
 
 class Gate:
     """Lets requests in."""
 
-    def __init__(self, parts: Parts, routes: tuple[Route, ...] = ROUTES) -> None:
+    def __init__(
+        self, parts: Parts, routes: tuple[Route, ...] = ROUTES, *, pages: Face | None = None
+    ) -> None:
         self._parts = parts
+        self._pages = pages
         self._router = Router(routes)
         self._credentials = Credentials(parts)
         self._pace = pace_of(parts.config)
@@ -48,21 +66,33 @@ class Gate:
         """Answer a request, whatever it is; cancellation passes through."""
         request_id = secrets.token_hex(8)
         started = asyncio.get_running_loop().time()
-        seen: list[Route] = []
+        seen: list[str] = []
+        pages = self._pages_for(incoming, seen)
         try:
-            reply = await self._pass(incoming, request_id, seen)
+            if pages is not None:
+                reply = await pages.serve(incoming, request_id)
+            else:
+                reply = await self._pass(incoming, request_id, seen)
             if reply.stream is not None:
                 reply.body = await anext(reply.stream)  # it begins here, where it may still fail
         except ShanmenError as error:
-            reply = self._refuse(error, request_id, incoming)
+            reply = self._refuse(error, request_id, incoming, pages)
         except Exception:
             log.exception("request failed", extra={"request_id": request_id})
-            reply = self._refuse(_InternalError(), request_id, incoming)
-        route = seen[0].path if seen else "none"
+            reply = self._refuse(_InternalError(), request_id, incoming, pages)
+        route = seen[0] if seen else "none"
         self._count(route, incoming.method, reply, asyncio.get_running_loop().time() - started)
         reply.headers = _HEADERS | {"X-Request-Id": request_id} | reply.headers
         reply.headers.setdefault("Cache-Control", "no-store")
         return reply
+
+    def _pages_for(self, incoming: Incoming, seen: list[str]) -> Face | None:
+        """The pages, if it is theirs; `seen` gets the path as it is counted."""
+        page = None if self._pages is None else self._pages.knows(incoming.target.partition("?")[0])
+        if page is None:
+            return None
+        seen.append(page)
+        return self._pages
 
     def _count(self, route: str, method: str, reply: Reply, seconds: float) -> None:
         metrics = self._parts.metrics
@@ -70,12 +100,16 @@ class Gate:
         metrics.requests.labels(route, name, str(reply.status)).inc()
         metrics.seconds.labels(route).observe(seconds)
 
-    def _refuse(self, error: ShanmenError, request_id: str, incoming: Incoming) -> Reply:
+    def _refuse(
+        self, error: ShanmenError, request_id: str, incoming: Incoming, pages: Face | None
+    ) -> Reply:
         self._parts.metrics.refusals.labels(error.code.key).inc()
         log.info(
             "request refused",
             extra={"reason": error.code.key, "field": error.field, "request_id": request_id},
         )
+        if pages is not None:
+            return pages.refuse(error, incoming, request_id)
         wait_s = error.retry_after_s if isinstance(error, LaterError) else 0.0
         now_us = self._parts.clock_us()
         reply = error_reply(error, request_id=request_id, now_us=now_us, retry_after_s=wait_s)
@@ -84,7 +118,7 @@ class Gate:
             return refusal.signed(reply, error.code.key, incoming.headers, hub=hub, now_us=now_us)
         return reply
 
-    async def _pass(self, incoming: Incoming, request_id: str, seen: list[Route]) -> Reply:
+    async def _pass(self, incoming: Incoming, request_id: str, seen: list[str]) -> Reply:
         path, _, query = incoming.target.partition("?")
         if len(incoming.target) > _TARGET_MAX or not incoming.target.startswith("/"):
             raise DecodeError(Code.MALFORMED, field="path", expected="an absolute path")
@@ -93,7 +127,7 @@ class Gate:
             if methods:
                 raise RefusedError(Code.METHOD, field="method", expected=", ".join(methods))
             raise RefusedError(Code.NOT_FOUND, field="path", expected="a path of /openapi.json")
-        seen.append(route)
+        seen.append(route.path)
         length = declared_length(incoming, route.body_max)
         _check_media(incoming, route, length)
         if self._parts.stopping and route.method == "POST":
@@ -106,7 +140,7 @@ class Gate:
                 check_body(checked.verified, body)
             call = Call(
                 params=params,
-                query=_query(query),
+                query=read_query(query),
                 headers=incoming.headers,
                 body=body,
                 body_sha256=_digest_of(checked, body),
@@ -139,18 +173,6 @@ def _check_media(incoming: Incoming, route: Route, length: int) -> None:
         media = incoming.headers.getall("Content-Type", [])
         if media != [MSGPACK]:
             raise DecodeError(Code.MEDIA_TYPE, field="content-type", expected=MSGPACK)
-
-
-def _query(text: str) -> Mapping[str, str]:
-    """Read the query: UTF-8, no name twice. Raises DecodeError."""
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_QUERY_MAX)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DecodeError(Code.MALFORMED, field="query", expected="UTF-8 pairs") from error
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise DecodeError(Code.DUPLICATE_KEY, field="query", expected="no name twice")
-    return found
 
 
 def _language(headers: Mapping[str, str], default: Language) -> Language:

@@ -6,7 +6,7 @@ table; a handler that is not here cannot be reached.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from hub.api import (
     catalog,
@@ -125,30 +125,63 @@ ROUTES: Final[tuple[Route, ...]] = (
 )  # fmt: skip
 
 
-class Router:
+class Routed(Protocol):
+    """What a table must say of each of its rows."""
+
+    @property
+    def method(self) -> str:
+        """GET or POST."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """As in `Route`."""
+        ...
+
+
+R = TypeVar("R", bound=Routed)
+
+
+class Router(Generic[R]):
     """Finds the route of a path; refuses what could mean two things."""
 
-    def __init__(self, routes: tuple[Route, ...] = ROUTES) -> None:
+    def __init__(self, routes: tuple[R, ...]) -> None:
         self._table = [(route, route.path.strip("/").split("/")) for route in routes]
 
-    def find(self, method: str, path: str) -> tuple[Route | None, dict[str, str], list[str]]:
-        """Return the route, its parameters, and the methods that the path knows.
+    def pattern(self, path: str) -> str | None:
+        """The path as the table has it, for whatever method; None if it is not there."""
+        pieces = _pieces(path)
+        found = (
+            route.path for route, pattern in self._table if _match(pattern, pieces) is not None
+        )
+        return next(found, None)
 
-        A path with an escape, an empty or a dotted segment matches nothing: ids, numbers and tile
-        names need none, so what carries one is an attempt at another file.
-        """
-        pieces = path.split("/")
-        if pieces[0] or "%" in path or "\\" in path or {"", ".", ".."} & set(pieces[1:]):
-            return None, {}, []
+    def find(self, method: str, path: str) -> tuple[R | None, dict[str, str], list[str]]:
+        """Return the route, its parameters, and the methods that the path knows."""
+        pieces = _pieces(path)
         known: list[str] = []
         for route, pattern in self._table:
-            params = _match(pattern, pieces[1:])
+            params = _match(pattern, pieces)
             if params is None:
                 continue
             if route.method == method:
                 return route, params, []
             known.append(route.method)
         return None, {}, known
+
+
+def _pieces(path: str) -> list[str]:
+    """The segments of a path; none where it could mean two things.
+
+    A path with an escape, an empty or a dotted segment matches nothing: ids, numbers and tile names
+    need none, so what carries one is an attempt at another file. The one empty segment is "/".
+    """
+    if path == "/":
+        return [""]
+    pieces = path.split("/")
+    if pieces[0] or "%" in path or "\\" in path or {"", ".", ".."} & set(pieces[1:]):
+        return []
+    return pieces[1:]
 
 
 def _match(pattern: list[str], pieces: list[str]) -> dict[str, str] | None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, and_, bindparam, func, insert, select, update
+from sqlalchemy import Select, and_, bindparam, insert, select, update
 
 from hub.store import rows
 from hub.store.engine import Tx
@@ -193,12 +193,6 @@ def agent_of(tx: Tx, segment_id: bytes) -> tuple[bytes, bytes] | None:
     )
     found = tx.execute(query).first()
     return None if found is None else (found.agent, found.resource)
-
-
-def totals(tx: Tx) -> tuple[int, int]:
-    """(segments, records) at this hub, for its metrics."""
-    row = tx.execute(select(func.count(), func.coalesce(func.sum(segment.c.count), 0))).one()
-    return int(row[0]), int(row[1])
 
 
 def add_ranges(tx: Tx, new: Iterable[RangeRow]) -> None:

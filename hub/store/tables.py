@@ -327,6 +327,50 @@ audit = Table(
     Column("link", Bytes, nullable=False),  # hash over the row and the link before it
 )
 
+user = Table(
+    "user",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("name", Words(64), nullable=False, unique=True),  # what is typed at login
+    Column("role", String(8), nullable=False),  # domain.users.Role
+    Column("hash", String(256), nullable=False),  # Argon2id with its parameters and salt
+    Column("disabled", Boolean, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+    sqlite_autoincrement=True,  # a number stands in the audit trail: never given twice
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("hash", Bytes, primary_key=True),  # of the cookie's token, which is never stored
+    Column("user", BigInteger, ForeignKey("user.id"), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),  # of its last request, coarse
+    Index("ix_session_user", "user"),
+)
+
+live_use = Table(
+    "live_use",
+    metadata,
+    Column("day", BigInteger, primary_key=True, autoincrement=False),  # since 1970, China's time
+    Column("resource", BigInteger, primary_key=True, autoincrement=False),  # resource.n
+    Column("seconds", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tally = Table(
+    "tally",
+    metadata,
+    Column("resource", BigInteger, primary_key=True, autoincrement=False),  # resource.n
+    Column("segments", BigInteger, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),  # of bodies that are kept
+    Column("first_us", BigInteger),  # event time of the earliest record
+    Column("last_us", BigInteger),
+    Column("accepted_us", BigInteger),  # when the newest segment was accepted
+)
+
 meta = Table(
     "meta",
     metadata,

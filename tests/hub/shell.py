@@ -148,6 +148,7 @@ async def serving(tmp_path: Path, *, name: str = "hub", **limits: Any) -> AsyncI
         await asyncio.to_thread(make_hub, root, {"listen": {"port": 0}})
     config, folder = read_config(root / "hub.toml")
     other = {key: limits.pop(key) for key in ("hub", "listen", "metrics") if key in limits}
+    other |= limits.pop("config", {})
     config = msgspec.structs.replace(config, limits=LimitsSection(**limits), **other)
     with folder.locked() as held:
         assert held

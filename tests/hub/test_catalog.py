@@ -270,7 +270,7 @@ async def test_answers_are_as_the_document_says(tmp_path: Path) -> None:
 
 
 def test_unknown_method_names_the_known() -> None:
-    router = Router()
+    router = Router(ROUTES)
     assert router.find("DELETE", "/v1/sync")[2] == ["POST"]
     assert router.find("GET", "/v1/none")[2] == []
     assert router.find("GET", "/v1/entries/")[0] is None

@@ -1,0 +1,1 @@
+"""Handlers of pages, one file each: who → form → validate → use case → redirect."""
