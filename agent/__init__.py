@@ -35,6 +35,7 @@ The shell around it:
     keyring, identity: keys on the disk; owner: the pin
     supervisor, context: runs the drivers and lends them what they need
     uplink, hub_client, hub_time, hub_faults, readmission, tls: the conversation with the hub
+    report: what waits here, said with each sync and poll
     inbox, effects: what the hub may ask, and what it moves
     clock, health, watch: time, state, progress
     logs, notify, files: the log, systemd, small durable files

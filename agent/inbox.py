@@ -9,7 +9,7 @@ Values are absolute, so the last one of each kind is all that has to be remember
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, assert_never
 
 import msgspec
@@ -23,6 +23,7 @@ from protocol.envelope import KeyLookup
 from protocol.errors import Code, DecodeError, ShanmenError, VerifyError
 from protocol.ids import PrincipalId
 from protocol.inbox import Budget, InboxMessage, Live, Message, SegmentAge, open_inbox
+from protocol.report import Report, to_query
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -87,7 +88,9 @@ class Inbox:
         hub_keys: Callable[[], KeyLookup],
         allowed: InboxTable,
         back_off_s: tuple[float, float],
+        report: Callable[[], Awaitable[Report]],
     ) -> None:
+        """report: makes what each poll says of what waits here."""
         self._client = client
         self._clock = clock
         self._health = health
@@ -97,6 +100,7 @@ class Inbox:
         self._hub_keys = hub_keys
         self._allowed = allowed
         self._back_off_s = back_off_s
+        self._report = report
         self._link_up: Callable[[], None] = lambda: None
         self._answered: Callable[[], None] = lambda: None
         self._turn = asyncio.Lock()
@@ -146,7 +150,11 @@ class Inbox:
 
     async def _poll(self) -> None:
         generation, n = self.applied
-        query = {"generation": str(generation), "n": str(n)}
+        query = {
+            "generation": str(generation),
+            "n": str(n),
+            "report": to_query(await self._report()),
+        }
         began_ns, body = self._clock.boot_ns(), bytearray()
         async for piece in self._client.poll(query):
             if self._failures:

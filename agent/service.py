@@ -34,6 +34,7 @@ from agent.owner import OwnerWatch
 from agent.plan import Plan, core_settings
 from agent.ports import Identity, Paths
 from agent.readmission import Readmission
+from agent.report import Reporter
 from agent.schema import READS_UP_TO
 from agent.spool import get
 from agent.status import FolderLock, StatusServer
@@ -242,6 +243,7 @@ async def _conversation(ground: _Ground) -> tuple[Inbox, Uplink]:
         checkpoint=core.spool.checkpoint,
     )
     table = ground.plan.config.hub
+    reporter = Reporter(core, clock)
     inbox = Inbox(
         client=ground.client,
         clock=clock,
@@ -251,6 +253,7 @@ async def _conversation(ground: _Ground) -> tuple[Inbox, Uplink]:
         hub_keys=lambda: only_key(sync.hub.signing_public),
         allowed=ground.plan.config.inbox,
         back_off_s=(table.retry_min.seconds, table.retry_max.seconds),
+        report=reporter.with_poll,
     )
     uplink = Uplink(
         client=ground.client,
@@ -262,6 +265,7 @@ async def _conversation(ground: _Ground) -> tuple[Inbox, Uplink]:
         table=table,
         alarms=ground.plan.config.alarm,
         inbox=inbox,
+        reports=reporter,
         folder=ground.plan.folder,
         refused=Code.AGENT_WAITING if ground.is_waiting else None,
         readmit=Readmission(ground.client, ground.stored, identity.signing),

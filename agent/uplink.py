@@ -33,6 +33,7 @@ from protocol.errors import (
 )
 from protocol.limits import ANSWER_BYTES_MAX, SYNC_ITEMS_MAX
 from protocol.messages import Later
+from protocol.report import Report
 from protocol.sync import AgentSync, ItemResult, LedgerError, Outcome
 from protocol.times import ClockSource
 
@@ -72,6 +73,18 @@ class Outgoing(Protocol):
         ...
 
 
+class Reports(Protocol):
+    """What the uplink needs of the one who counts what waits."""
+
+    async def with_batch(self, items: Sequence[SpoolItem]) -> Report | None:
+        """What is left besides a batch that goes out now."""
+        ...
+
+    def batch_over(self) -> None:
+        """The batch was answered, or was not."""
+        ...
+
+
 class Messages(Protocol):
     """What the uplink needs of the inbox."""
 
@@ -100,6 +113,7 @@ class Uplink:
         table: HubTable,
         alarms: AlarmTable,
         inbox: Messages,
+        reports: Reports,
         folder: Path,
         refused: Code | None = None,
         readmit: Callable[[], Awaitable[bool]] | None = None,
@@ -117,6 +131,7 @@ class Uplink:
         self._table = table
         self._alarms = alarms
         self._inbox = inbox
+        self._reports = reports
         self._folder = folder
         self._readmit = readmit
         self._bytes_max = int(table.batch)  # as far as line, hub and configuration allow now
@@ -183,7 +198,10 @@ class Uplink:
                     await self._spool.wake.wait()
             return
         self._progress.turn(waits=False)
-        await self._exchange(items)
+        try:
+            await self._exchange(items)
+        finally:
+            self._reports.batch_over()
         self._progress.turn(waits=False)
 
     def _needs_time(self) -> bool:
@@ -194,7 +212,10 @@ class Uplink:
 
     async def _exchange(self, items: Sequence[SpoolItem]) -> None:
         body = self._sync.request(
-            [waiting.item for waiting in items], inbox=self._inbox.applied, software=SOFTWARE
+            [waiting.item for waiting in items],
+            inbox=self._inbox.applied,
+            software=SOFTWARE,
+            report=await self._reports.with_batch(items),
         )
         size = len(body)
         sent_ns = self._clock.boot_ns()

@@ -17,7 +17,9 @@ The files, in the order in which a request meets them:
 
     app, opening, cli      put together: the server; the data; the commands
     config, folder, making hub.toml, the data folder, `init`
-    api/                   HTTP in and out; pool: its memory, attempts: its patience; bells: polls
+    api/                   HTTP in and out; pool: its memory, attempts: its patience
+    bells, reports         who polls now, and what gateways say of what waits with them
+    leases, tap, overview  the live page: short segments asked for, values, everything as it stands
     enrol, readmission     who is let in, and let in again after a restore
     console/               the pages: HTML over the same use cases; people, passwords: logins
     admin, commands, arguments, lists, operator: tokens, sites, agents, and the operator's way in

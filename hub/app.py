@@ -32,18 +32,23 @@ from hub.bells import Bells
 from hub.config import HubConfig
 from hub.console.assets import Assets
 from hub.console.cookies import SessionCookie
+from hub.console.feed import Feed
 from hub.console.front import Front
 from hub.console.parts import Console, environment
 from hub.faults import Exit, Fault
 from hub.folder import Folder
 from hub.ingest import Ingest
+from hub.leases import Leases
 from hub.metrics import Metrics
 from hub.notify import Notifier
 from hub.opening import Opened, opened, wall_us
+from hub.overview import Overview
 from hub.passwords import Passwords
 from hub.people import People
 from hub.pool import Pool
+from hub.reports import Reports
 from hub.sweeper import Sweeper
+from hub.tap import Tap
 from hub.version import version
 from protocol import ids
 from protocol.errors import ShanmenError
@@ -83,11 +88,14 @@ class App:
             parts = self.parts = _parts(core, ingest, self._language)
             passwords = Passwords()
             stack.callback(passwords.close)
-            console = _console(parts, passwords)
+            tap = Tap()
+            stack.callback(tap.close)
+            ingest.accepted = tap.accepted
+            console = _console(parts, passwords, tap)
             core.admin.bells = parts.bells
             _allow_connections(self._config.limits.connections)
             door = _door(parts, console)
-            _gauges(parts, door, ingest, self._folder.root)
+            _gauges(console, door, ingest, self._folder.root)
             running = asyncio.create_task(ingest.run(), name="ingest")
             stack.push_async_callback(_end_ingest, ingest, running)
             await stack.enter_async_context(operator.listening(core.admin, self._folder.socket))
@@ -102,13 +110,14 @@ class App:
             )  # fmt: skip
             self._notifier.ready(f"serving on port {port}")
             self.ready.set_result(port)
-            await self._until_stopped(core, parts, running)
+            await self._until_stopped(core, console, running)
             if not self._stop.is_set():
                 raise Fault(Exit.INTERNAL, "ingest-ended")
 
     async def _until_stopped(
-        self, core: Opened, parts: Parts, running: "asyncio.Task[None]"
+        self, core: Opened, console: Console, running: "asyncio.Task[None]"
     ) -> None:
+        parts = console.hub
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -116,6 +125,7 @@ class App:
         others = [
             asyncio.create_task(_watchdog(parts, self._notifier), name="watchdog"),
             asyncio.create_task(_sweep(core), name="sweeper"),
+            asyncio.create_task(console.feed.run(), name="feed"),
         ]
         waiting = asyncio.create_task(self._stop.wait(), name="stop")
         try:
@@ -125,6 +135,7 @@ class App:
             self._notifier.stopping()
             parts.stopping = True
             parts.bells.ring_all()
+            console.feed.stop()
             for task in (*others, waiting):
                 task.cancel()
             await asyncio.gather(*others, waiting, return_exceptions=True)
@@ -211,20 +222,40 @@ def _parts(core: Opened, ingest: Ingest, language: Language) -> Parts:
         pool=Pool(limits.bodies_mib * 1024 * 1024),
         enrolments=core.enrolments,
         attempts=Attempts(per_address=limits.enrol_per_address, total=limits.enrol_total),
-        bells=Bells(limits.inbox_polls),
+        bells=Bells(limits.inbox_polls, asyncio.get_running_loop().time()),
+        reports=Reports(),
         metrics=Metrics(),
         clock_us=wall_us,
     )
 
 
-def _console(parts: Parts, passwords: Passwords) -> Console:
+def _console(parts: Parts, passwords: Passwords, tap: Tap) -> Console:
     settings = parts.config.console
+    people = People(parts.store, passwords, settings, parts.clock_us)
+    leases = Leases(
+        parts.store,
+        parts.keys.signing,
+        parts.bells,
+        minutes_a_day=settings.live_minutes,
+        clock_us=parts.clock_us,
+    )
+    overview = Overview(parts.store, parts.bells, parts.reports, leases)
     return Console(
         hub=parts,
-        people=People(parts.store, passwords, settings, parts.clock_us),
+        people=people,
         cookie=SessionCookie(parts.config),
         assets=Assets(),
         templates=environment(),
+        overview=overview,
+        feed=Feed(
+            store=parts.store,
+            reading=parts.reading,
+            overview=overview,
+            leases=leases,
+            tap=tap,
+            people=people,
+            clock_us=parts.clock_us,
+        ),
     )
 
 
@@ -244,8 +275,9 @@ def _door(parts: Parts, console: Console) -> Door:
     )
 
 
-def _gauges(parts: Parts, door: Door, ingest: Ingest, folder: Path) -> None:
+def _gauges(console: Console, door: Door, ingest: Ingest, folder: Path) -> None:
     """What is asked for when `/metrics` is read; sums over rows are asked for before that."""
+    parts = console.hub
     ask = parts.metrics.ask
     ask("shanmen_connections", "Connections open", lambda: door.open)
     ask("shanmen_connections_refused", "Connections refused", lambda: door.refused)
@@ -253,6 +285,7 @@ def _gauges(parts: Parts, door: Door, ingest: Ingest, folder: Path) -> None:
     ask("shanmen_bodies_bytes", "Memory promised to bodies", lambda: parts.pool.used)
     ask("shanmen_bodies_refused", "Bodies refused for memory", lambda: parts.pool.refused)
     ask("shanmen_inbox_polls", "Inbox polls open", lambda: parts.bells.standing)
+    ask("shanmen_live_pages", "Event streams of pages open", lambda: console.feed.tabs)
     ask("shanmen_ingest_waiting", "Batches in the queue", lambda: ingest.waiting)
     ask(
         "shanmen_disk_free_bytes",

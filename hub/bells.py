@@ -5,15 +5,18 @@ from typing import Final
 
 from protocol.errors import Code, UnavailableError
 
-AWAY_AFTER_S: Final = 15.0  # an agent without a poll for this long is away
+#: An agent that began no poll for this long is away (失联). A poll ends by itself after 9 s and the
+#: next begins at once, so a gateway that is there is heard of well before.
+AWAY_AFTER_S: Final = 14.0
 
 
 class Bells:
     """Who polls now, and how to wake them. Used on the event loop only."""
 
-    def __init__(self, most: int) -> None:
-        """most: polls that may stand at one time."""
+    def __init__(self, most: int, now_s: float) -> None:
+        """most: polls that may stand at one time. now_s: the loop's time at the hub's start."""
         self._most = most
+        self._began_s = now_s
         self._standing: dict[bytes, asyncio.Event] = {}
         self._last_s: dict[bytes, float] = {}
 
@@ -22,8 +25,12 @@ class Bells:
         """Polls open now."""
         return len(self._standing)
 
+    def heard(self, agent: bytes, now_s: float) -> None:
+        """A poll of the agent has begun: the only thing that a gateway which hangs cannot do."""
+        self._last_s[agent] = now_s
+
     def stand(self, agent: bytes) -> asyncio.Event:
-        """Begin a poll; one that the agent had before ends. Raises UnavailableError."""
+        """Hold a poll open; one that the agent had before ends. Raises UnavailableError."""
         old = self._standing.pop(agent, None)
         if old is not None:
             old.set()
@@ -32,9 +39,8 @@ class Bells:
         self._standing[agent] = bell = asyncio.Event()
         return bell
 
-    def leave(self, agent: bytes, bell: asyncio.Event, now_s: float) -> None:
+    def leave(self, agent: bytes, bell: asyncio.Event) -> None:
         """End a poll."""
-        self._last_s[agent] = now_s
         if self._standing.get(agent) is bell:
             del self._standing[agent]
 
@@ -50,8 +56,9 @@ class Bells:
             bell.set()
 
     def is_away(self, agent: bytes, now_s: float) -> bool:
-        """Tell whether no poll of the agent stood for 15 s."""
-        if agent in self._standing:
-            return False
-        last = self._last_s.get(agent)
-        return last is None or now_s - last > AWAY_AFTER_S
+        """Tell whether the agent began no poll for too long; a hub waits so long at first."""
+        return now_s - self._last_s.get(agent, self._began_s) > AWAY_AFTER_S
+
+    def was_heard(self, agent: bytes) -> bool:
+        """Tell whether the agent has polled since the hub started."""
+        return agent in self._last_s

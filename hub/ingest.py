@@ -85,6 +85,8 @@ class Ingest:
         self._wake = asyncio.Event()
         self._checker = ThreadPoolExecutor(1, "ingest-verify")
         self._stopping = False
+        #: Told on the loop what a group brought, once it is durable and answered.
+        self.accepted: Callable[[Sequence[CheckedSegment]], None] = lambda _: None
         self._under_way: dict[bytes, _Request] = {}  # by agent: queued, or in a group
         store.on_rollback.append(ledger.forget)
 
@@ -221,7 +223,7 @@ class Ingest:
 
     async def _finish(self, group: list[_Request], packed: Packed) -> None:
         try:
-            answers = await self._store.on_writer(lambda: self._commit(group, packed))
+            answers, done = await self._store.on_writer(lambda: self._commit(group, packed))
         except UnavailableError as error:
             for request in group:
                 _fail(request, error)
@@ -232,8 +234,14 @@ class Ingest:
                     request.answer.set_result(answer)
             else:
                 _fail(request, answer)
+        self.accepted(
+            [one for request in group for one in request.checked
+             if isinstance(one, CheckedSegment) and one.id in done.leaves]
+        )  # fmt: skip
 
-    def _commit(self, group: list[_Request], packed: Packed) -> list[bytes | VerifyError]:
+    def _commit(
+        self, group: list[_Request], packed: Packed
+    ) -> tuple[list[bytes | VerifyError], Done]:
         now_us = self._now_us()
         try:
             replayed, done = self._transaction(group, packed, now_us, careful=False)
@@ -241,9 +249,10 @@ class Ingest:
             replayed, done = self._transaction(group, packed, now_us, careful=True)
         for appended in done.appended:
             self._ledger.committed(appended)
-        return self._store.read_committed(
+        answers = self._store.read_committed(
             lambda tx: self._answer(tx, group, replayed, done, now_us)
         )
+        return answers, done
 
     def _transaction(
         self, group: Sequence[_Request], packed: Packed, now_us: int, *, careful: bool

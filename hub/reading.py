@@ -48,10 +48,14 @@ class Reading:
 
         Raises RefusedError NOT_FOUND, FatalError STORAGE_DAMAGED.
         """
-        place = await self._store.read(segments.place, segment_id)
+        return await self._store.read(self.whole, segment_id)
+
+    def whole(self, tx: Tx, segment_id: bytes) -> bytes:
+        """As `segment`, inside the caller's transaction."""
+        place = segments.place(tx, segment_id)
         if place is None:
             raise RefusedError(Code.NOT_FOUND, field="segment", value=segment_id)
-        return await self._store.read(lambda _: place.head + self._body(place))
+        return place.head + self._body(place)
 
     async def resource_of_segment(self, segment_id: bytes) -> tuple[bytes, bytes] | None:
         """(agent, resource) of a segment, for the question who may read it; None if unknown."""

@@ -21,6 +21,7 @@ Words first, then the path that data takes, then what travels beside it:
 | `keys`, `wraps` | epoch keys and what hands them to a reader (原生加密, §6.2) |
 | `principal`, `token`, `enrolment` | who speaks, and how a gateway is let in |
 | `registration` | the registration entry (天生注册, §6.2) |
+| `report` | what a gateway says of what waits with it |
 | `notes`, `inbox` | declared loss, clock corrections; what the hub tells an agent |
 | `merkle`, `tiles`, `checkpoint`, `leaf` | the ledger (存证账本) |
 | `receipt`, `generation` | its proofs (回执); what a restored ledger says of the one before |

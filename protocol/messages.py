@@ -36,6 +36,7 @@ from protocol.limits import (
     SYNC_ITEMS_MAX,
 )
 from protocol.receipt import Proofs
+from protocol.report import Report
 from protocol.wraps import Seen
 
 #: HTTP media type of every msgpack body.
@@ -89,6 +90,7 @@ class Batch(Struct, frozen=True, kw_only=True):
     items: Annotated[tuple[Item, ...], Meta(max_length=SYNC_ITEMS_MAX)]
     inbox: tuple[WireU32, WireU63]  # last applied inbox number: generation, n
     checkpoint: Seen | None  # last verified checkpoint
+    report: Report | None = None  # what is left at the gateway besides this batch
 
 
 class Accepted(Struct, frozen=True, array_like=True, tag="accepted"):

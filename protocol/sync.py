@@ -44,6 +44,7 @@ from protocol.messages import (
     encode_batch,
 )
 from protocol.receipt import LeafProof, Proofs, agent_leaf, verify_continues, verify_leaf
+from protocol.report import Report
 from protocol.segment import Segment, parse
 from protocol.wraps import Seen
 
@@ -125,10 +126,18 @@ class AgentSync:
         self._sent: tuple[_Sent, ...] | None = None
         self._request = b""
 
-    def request(self, items: Sequence[Item], *, inbox: tuple[int, int], software: str) -> bytes:
+    def request(
+        self,
+        items: Sequence[Item],
+        *,
+        inbox: tuple[int, int],
+        software: str,
+        report: Report | None = None,
+    ) -> bytes:
         """The body of a batch. Raises TooLargeError over SYNC_ITEMS_MAX or SYNC_BYTES_MAX.
 
-        inbox: generation and number of the last applied inbox message, (0, 0) for none.
+        inbox: generation and number of the last applied inbox message, (0, 0) for none. report:
+        what is left besides these items.
         """
         if len(items) > SYNC_ITEMS_MAX:
             raise TooLargeError(Code.TOO_LARGE, field="items", value=len(items))
@@ -139,6 +148,7 @@ class AgentSync:
             items=tuple(items),
             inbox=inbox,
             checkpoint=Seen(last.origin, last.size, last.root) if last else None,
+            report=report,
         )
         body = encode_batch(batch)
         if len(body) > SYNC_BYTES_MAX:

@@ -1,7 +1,9 @@
 """`GET /v1/inbox`: the long poll through which a hub reaches a gateway that it never connects to.
 
-A heartbeat byte 0x00 every 5 s, then, when there is a message or 25 s are over, the msgpack list
-of inbox envelopes. One poll an agent: a newer one ends the older, so nobody can hold many.
+A heartbeat byte 0x00 every 5 s, then, when there is a message or 9 s are over, the msgpack list of
+inbox envelopes. One poll an agent: a newer one ends the older, so nobody can hold many. Only the
+beginning of a poll is a sign of life: a stopped process and a black-holed link hold one open
+(docs/decisions/0011).
 """
 
 import asyncio
@@ -13,8 +15,9 @@ from hub.api.exchange import MSGPACK, Call, Reply, raw_reply
 from hub.api.parts import Parts
 from hub.store import inbox
 from protocol import wire
+from protocol.report import from_query
 
-POLL_S: Final = 25.0
+POLL_S: Final = 9.0
 HEARTBEAT_S: Final = 5.0
 HEARTBEAT: Final = b"\x00"
 
@@ -25,6 +28,9 @@ async def poll(parts: Parts, call: Call) -> Reply:
         identifiers.number(call.query.get("generation", "0"), "generation", most=2**32 - 1),
         identifiers.number(call.query.get("n", "0"), "n"),
     )
+    if "report" in call.query:
+        parts.reports.note(call.who.subject, from_query(call.query["report"]), call.now_us)
+    parts.bells.heard(call.who.subject, asyncio.get_running_loop().time())
     found = await _waiting(parts, call.who.subject, after)
     if found or parts.stopping:
         return raw_reply(wire.encode(found))
@@ -55,4 +61,4 @@ async def _wait(parts: Parts, agent: bytes, after: tuple[int, int]) -> AsyncGene
                 found = await _waiting(parts, agent, after)
         yield wire.encode(found)
     finally:
-        parts.bells.leave(agent, bell, loop.time())
+        parts.bells.leave(agent, bell)

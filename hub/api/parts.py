@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hub.pool import Pool
     from hub.reading import Reading
     from hub.record import Recorder
+    from hub.reports import Reports
     from hub.store.engine import Store
 
 
@@ -37,6 +38,7 @@ class Parts:
     enrolments: "Enrolments"
     attempts: "Attempts"
     bells: "Bells"
+    reports: "Reports"
     metrics: "Metrics"
     clock_us: Callable[[], int]  #: wall time, µs UTC
     stopping: bool = False  #: set when SIGTERM came: polls end, `/readyz` says no

@@ -22,6 +22,8 @@ async def exchange(parts: Parts, call: Call) -> Reply:
             field="version",
             expected=f"{SYNC_VERSION}; this batch has {batch.version}",
         )
+    if batch.report is not None and batch.agent == call.who.subject:
+        parts.reports.note(batch.agent, batch.report, call.now_us)
     nonce = RequestNonce(key=call.who.key_id, nonce=call.who.nonce)
     answer = await parts.ingest.submit(batch, call.who.row, nonce, call.body_sha256)
     return raw_reply(answer)

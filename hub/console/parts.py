@@ -13,7 +13,9 @@ from hub.api.parts import Parts
 from hub.console import texts
 from hub.console.assets import Assets
 from hub.console.cookies import SessionCookie
+from hub.console.feed import Feed
 from hub.console.visit import Visit
+from hub.overview import Overview
 from hub.people import People
 
 _LOCAL: Final = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]{0,1000}")  # no host, no backslash
@@ -53,6 +55,8 @@ class Console:
     cookie: SessionCookie
     assets: Assets
     templates: Environment
+    overview: Overview
+    feed: Feed
 
     def render(
         self, visit: Visit, template: str, *, status: int = HTTPStatus.OK, **values: Any

@@ -50,6 +50,16 @@ def put(tx: Tx, row: InboxRow) -> None:
     tx.execute(insert(inbox), msgspec.structs.asdict(row))
 
 
+def take_back(tx: Tx, agent_id: bytes, number: tuple[int, int]) -> None:
+    """Forget a message (generation, n) that a newer one replaces; numbers above it stay given."""
+    generation, n = number
+    tx.execute(
+        delete(inbox).where(
+            and_(inbox.c.agent == agent_id, inbox.c.generation == generation, inbox.c.n == n)
+        )
+    )
+
+
 def waiting(
     tx: Tx, agent_id: bytes, after: tuple[int, int], now_us: int, *, limit: int = 32
 ) -> list[InboxRow]:

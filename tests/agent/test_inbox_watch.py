@@ -16,6 +16,7 @@ from protocol import wire
 from protocol.envelope import only_key
 from protocol.inbox import Budget, InboxMessage, InboxNumber, Live, SegmentAge, make_inbox
 from protocol.program.units import Duration
+from protocol.report import Report
 from tests.agent.test_shell import Times
 from tests.agent.test_uplink import HUB, KEY, Hub, client_of, serving, synchronised
 
@@ -65,6 +66,10 @@ def budget(size=65_536):
     return Budget(batch_bytes=size, bytes_per_s=0)
 
 
+async def report():
+    return Report(at=1, records=2, segments=3, bytes=4, sending=0, oldest=None)
+
+
 async def inbox_of(keep=None, *, client=None, effects=None, allowed=None, clock=None):
     clock = clock or synchronised()
     one = Inbox(
@@ -76,6 +81,7 @@ async def inbox_of(keep=None, *, client=None, effects=None, allowed=None, clock=
         hub_keys=lambda: only_key(KEY.public),
         allowed=allowed or InboxTable(),
         back_off_s=(0.001, 0.01),
+        report=report,
     )
     one.effects = effects or Effects()
     one.calls = []

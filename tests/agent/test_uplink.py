@@ -164,6 +164,17 @@ class Inbox:
         raise AssertionError("nothing came")
 
 
+class Reports:
+    def __init__(self):
+        self.asked = []
+
+    async def with_batch(self, items):
+        self.asked.append(len(items))
+
+    def batch_over(self):
+        self.asked.append("over")
+
+
 def uplink_of(client, spool, sync, tmp_path, *, health=None, clock=None, **more):
     clock = clock or synchronised()
     health = health or Health(clock.now_us)
@@ -178,6 +189,7 @@ def uplink_of(client, spool, sync, tmp_path, *, health=None, clock=None, **more)
         table=client._table,
         alarms=AlarmTable(),
         inbox=Inbox(),
+        reports=Reports(),
         folder=tmp_path,
         **more,
     )

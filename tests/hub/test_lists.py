@@ -1,5 +1,6 @@
 """Lists for people: header, whether an agent is away, times one can read."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ async def test_an_agent_without_a_poll_is_listed_as_away(tmp_path: Path, polls: 
         gateway = Gateway(shell)
         await gateway.join()
         if polls:
-            shell.parts.bells.stand(gateway.id)
+            shell.parts.bells.heard(gateway.id, asyncio.get_running_loop().time())
+        else:
+            shell.parts.bells._began_s -= 15
         answer = await shell.do(AgentList(site=""))
         line = table(answer["agents"], ("state", "away", "seen_us"), "en")[1].split()
     assert line[:2] == ["active", "no" if polls else "yes"]
