@@ -332,7 +332,7 @@ class Accept:
                 length=length,
             ),
         )
-        summaries.add_body(self._tx, item.id, length)
+        summaries.add_body(self._tx, item.id, length, self._now_us)
 
     def _place(
         self, item: CheckedSegment, state: State

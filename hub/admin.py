@@ -23,6 +23,7 @@ from hub.commands import (
     AgentShow,
     BackupMake,
     Command,
+    LogKey,
     SiteAdd,
     SiteList,
     TokenList,
@@ -103,7 +104,7 @@ class Admin:
         self._people = Operators(store, clock_us)
         self.bells: Bells | None = None  #: of the serving hub
 
-    async def do(self, command: Command, by: Actor) -> Answer:  # noqa: C901, PLR0911  # one per command
+    async def do(self, command: Command, by: Actor) -> Answer:  # noqa: C901, PLR0911, PLR0912  # one per command
         """Do one command. Raises ConfigError, RefusedError."""
         match command:
             case SiteAdd():
@@ -128,6 +129,10 @@ class Admin:
                 return await self._live(command, by)
             case BackupMake():
                 return await self._backup(command)
+            case LogKey():
+                head = await self._store.read(leaves.live)
+                assert head is not None
+                return {"vkey": self._recorder.vkey(head.generation)}
             case AgentChange():
                 return await self._change(command, by)
             case UserAdd() | UserPasswd() | UserChange() | UserList():

@@ -75,6 +75,7 @@ class App:
         self._tls = tls.context_of(config, folder.root)
         self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.parts: Parts | None = None
+        self.console: Console | None = None
 
     def stop(self) -> None:
         """Ask the hub to stop; `run` returns when it has."""
@@ -91,7 +92,7 @@ class App:
             tap = Tap()
             stack.callback(tap.close)
             ingest.accepted = tap.accepted
-            console = _console(parts, passwords, tap)
+            console = self.console = _console(parts, passwords, tap)
             core.admin.bells = parts.bells
             _allow_connections(self._config.limits.connections)
             door = _door(parts, console)

@@ -252,6 +252,13 @@ def _agent_live(options: argparse.Namespace, language: Language) -> int:
     return Exit.OK
 
 
+def _log_key(options: argparse.Namespace, _: Language) -> int:
+    answer = _admin(options, commands.LogKey())
+    if not options.json:
+        print(answer["vkey"])
+    return Exit.OK
+
+
 def _backup(options: argparse.Namespace, language: Language) -> int:
     command = commands.BackupMake(folder=str(Path(options.folder).resolve()))
     try:
@@ -365,6 +372,7 @@ RUNS: Final[dict[str, Callable[[argparse.Namespace, Language], int]]] = {
     "user-disable": _user_change,
     "user-enable": _user_change,
     "user-list": _user_list,
+    "log-key": _log_key,
     "backup": _backup,
     "restore": _restore,
 }

@@ -87,6 +87,10 @@ class BackupMake(
     folder: Annotated[str, Meta(min_length=1, max_length=4096)]  #: absolute
 
 
+class LogKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="log-key"):
+    """Show the key with which the ledger's checkpoints are verified."""
+
+
 _User = Annotated[str, Meta(min_length=1, max_length=64)]
 _Hash = Annotated[str, Meta(max_length=256)]  # made by the command line: no passphrase comes here
 
@@ -137,6 +141,7 @@ Command = (
     | AgentChange
     | AgentLive
     | BackupMake
+    | LogKey
     | UserAdd
     | UserPasswd
     | UserChange

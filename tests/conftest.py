@@ -15,6 +15,7 @@ settings.load_profile("house")
 IN_CI = os.environ.get("CI") == "true"
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 
 
@@ -23,6 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     wants = (
         ("needs_mosquitto", MOSQUITTO),
         ("needs_compiler", COMPILER),
+        ("needs_chromium", CHROMIUM),
         ("needs_systemd", shutil.which("systemd-analyze")),
     )
     for item in items:

@@ -78,10 +78,14 @@ def add(tx: Tx, new: Iterable[Mapping[str, Any]]) -> None:
     _MORE.many(tx, list(more.values()))
 
 
-def add_body(tx: Tx, segment_id: bytes, size: int) -> None:
+def add_body(tx: Tx, segment_id: bytes, size: int, now_us: int) -> None:
     """The body of a segment came that was header-only."""
     whose = select(segment.c.resource).where(segment.c.id == segment_id).scalar_subquery()
-    tx.execute(update(tally).where(tally.c.resource == whose).values(bytes=tally.c.bytes + size))
+    tx.execute(
+        update(tally)
+        .where(tally.c.resource == whose)
+        .values(bytes=tally.c.bytes + size, accepted_us=now_us)
+    )
 
 
 def recount(tx: Tx) -> None:

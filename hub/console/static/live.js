@@ -175,16 +175,15 @@ function take(n, news) {
 function draw(n) {
   const [one, row] = [views.get(n), rowOf(n)];
   if (!one || !row || !cell(row, "chart")) return;
-  if (!one.chart) one.chart = new Chart(cell(row, "chart"));
   const last = one.points[one.points.length - 1];
   const field = one.fields.findIndex((each) => each.type === "int" || each.type === "float");
-  const latest = last ? describe(last, one.fields) : texts.none;
+  if (!last) return;
+  if (!one.chart) one.chart = new Chart(cell(row, "chart"));
+  const latest = describe(last, one.fields);
   one.chart.draw(one.points, field, hubNow(), (inside) => say(texts.chart, { n: inside, value: latest }));
-  if (last) {
-    const place = cell(row, "latest");
-    place.classList.remove("soft");
-    put(place, latest);
-  }
+  const place = cell(row, "latest");
+  place.classList.remove("soft");
+  put(place, latest);
 }
 
 function describe([, device, values], fields) {
