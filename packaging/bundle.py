@@ -83,7 +83,7 @@ def build(machine: str, project: dict[str, object]) -> Path:
     shutil.copytree(HERE / "systemd", folder / "systemd")
     shutil.copytree(HERE / "examples", folder / "examples")
     (folder / "doc").mkdir()
-    for manual in ("quickstart.md", "agent-operations.md", "hub-operations.md"):
+    for manual in ("quickstart.md", "agent-operations.md", "hub-operations.md", "console.md"):
         shutil.copy(ROOT / "docs" / manual, folder / "doc" / manual)
     (folder / "VERSION").write_text(version + "\n")
     (folder / "MACHINE").write_text(machine + "\n")

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from devices.demo.figures import Figures
-from tests.bench import calm, speed
+from tests.bench import calm, page, speed
 
 Part = Callable[[Figures, Path], Awaitable[None]]
 
@@ -18,4 +18,5 @@ PARTS: dict[str, Part] = {
     "memory": calm.memory,
     "idle": calm.idle,
     "disk": calm.disk,
+    "page": page.page,
 }

@@ -40,12 +40,6 @@ free = { path = "free" }
 """
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.needs_chromium)
-
-
 @dataclass
 class Site:
     """Everything that runs."""

@@ -16,6 +16,8 @@ from tests.browser.conftest import SECRET, SECRET_NUMBER, log_in, visiting
 from tests.integration.processes import done
 from tests.shared import ROOT
 
+pytestmark = pytest.mark.needs_chromium
+
 LOT = '[data-resource]:has(.name:text-is("东区停车场"))'
 SEALED = "[data-resource]:has(.grade.sealed)"
 IMAGE = ROOT / "docs" / "images" / "console.png"

@@ -37,7 +37,12 @@ IMPURE = {
 #: Inside the hub: who may not import whom, and why.
 LAYERS = {
     "hub/domain": {"hub.store": "rules know no SQL", "hub.api": "rules know no HTTP"},
-    "hub/store": {"hub.api": "SQL knows no HTTP", "aiohttp": "SQL knows no HTTP"},
+    "hub/store": {
+        "hub.api": "SQL knows no HTTP",
+        "hub.console": "SQL knows no pages",
+        "aiohttp": "SQL knows no HTTP",
+    },
+    "hub/api": {"hub.console": "the pages stand beside the api, which answers without them"},
 }
 
 #: All that the owner's tool, which runs where no hub is installed, may use of the hub.
