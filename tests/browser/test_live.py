@@ -56,7 +56,7 @@ async def test_live_starts_within_three_seconds_and_the_page_moves(site, browser
             await asyncio.sleep(0.05)
         took = time.monotonic() - began
         assert took < 3.0, took
-        await expect(page.locator(f"{LOT} [data-f=latest]")).to_contain_text("剩余")
+        await expect(page.locator(f"{LOT} [data-f=latest]")).to_contain_text("空闲泊位数")
         bars = await page.get_attribute(f"{LOT} .bars", "d")
         assert bars
         await page.wait_for_function(

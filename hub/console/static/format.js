@@ -49,5 +49,7 @@ export function value(raw, field) {
   if (raw === false) return texts.no;
   if (field && field.type === "time") return time(raw);
   const shown = typeof raw === "number" ? part.format(raw) : String(raw);
-  return field && field.unit ? `${shown} ${field.unit}` : shown;
+  // A pack prints its units as they are said in China: "个" tells an English reader nothing.
+  const unit = field && (language.startsWith("zh") || !/[\u3400-\u9fff]/.test(field.unit)) ? field.unit : "";
+  return unit ? `${shown} ${unit}` : shown;
 }
