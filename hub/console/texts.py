@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Final
 
 from hub.console import cookies
-from hub.messages import LANGUAGES, Language
+from protocol.program.messages import LANGUAGES, Language
 
 _ENGLISH_ONLY: Final = re.compile(r"en(-[a-z0-9]+)*", re.IGNORECASE)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDictProxy
 
 from hub.api.exchange import Reply
-from hub.messages import Language
 from hub.people import Session
+from protocol.program.messages import Language
 
 if TYPE_CHECKING:
     from hub.console.parts import Console

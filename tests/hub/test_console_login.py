@@ -14,8 +14,8 @@ from hub.config import ConsoleSection, ListenSection
 from hub.console import texts
 from hub.console.routes import PAGES
 from hub.console.visit import Visitor
-from hub.messages import LANGUAGES
 from hub.store import audit, sessions
+from protocol.program.messages import LANGUAGES
 from tests.hub.shell import Answer, Shell, serving
 
 PASSPHRASE = "one long passphrase"

@@ -4,8 +4,8 @@ from hub.api.exchange import Reply
 from hub.console import cookies
 from hub.console.parts import Console, local, redirect
 from hub.console.visit import Visit
-from hub.messages import LANGUAGES
 from protocol.errors import Code, RefusedError
+from protocol.program.messages import LANGUAGES
 
 
 async def choose(console: Console, visit: Visit) -> Reply:  # noqa: ARG001 every handler's signature

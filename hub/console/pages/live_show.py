@@ -6,11 +6,11 @@ from hub.api.exchange import Reply
 from hub.console import texts
 from hub.console.parts import Console
 from hub.console.visit import Visit
-from hub.messages import Language
 from hub.overview import Snapshot, may_show
 from hub.store.overview import ResourceLine
 from protocol import ids
 from protocol.grades import Grade, rules
+from protocol.program.messages import Language
 
 
 async def show(console: Console, visit: Visit) -> Reply:
