@@ -55,7 +55,7 @@ def parser(language: Language) -> argparse.ArgumentParser:
     _add_tokens(commands.group("token"), say)
     _add_agents(commands.group("agent"), say)
     _add_users(commands.group("user"), say)
-    commands.add("log-key", "log-key")
+    commands.group("log").add("key", "log-key")
     commands.add("backup", "backup").add_argument("folder", metavar="DIR", help=say("backup-dir"))
     restore = commands.add("restore", "restore")
     restore.add_argument("folder", metavar="DIR", nargs="?", default="", help=say("restore-dir"))

@@ -23,7 +23,7 @@ CATALOGUES = {
     "devices/demo": ("devices/demo",),
     "hub": ("hub", "protocol"),
     "hub/owner": ("hub/owner", "protocol"),
-    "hub/console": ("hub/console",),
+    "hub/console": ("hub",),
 }
 #: What a template asks for: `t('a.b')`, or `t('a.' ~ x)`; a script has its group as `texts.b`.
 _TEMPLATE = re.compile(r"\bt\('([\w.-]+)'( ~)?")
@@ -56,6 +56,7 @@ class Said:
             for key, more in _TEMPLATE.findall(path.read_text("utf-8")):
                 self.patterns.add(re.escape(key) + _ANY) if more else self.words.add(key)
         for path in (ROOT / folder).rglob("*.js"):
+            self.words |= set(re.findall(r'"([\w-]+)"', path.read_text("utf-8")))
             for name, start, more in _SCRIPT.findall(path.read_text("utf-8")):
                 key = "script." + (name or start)
                 self.patterns.add(re.escape(key) + _ANY) if more else self.words.add(key)

@@ -119,7 +119,7 @@ function showGateway(id) {
   if (!place) return;
   const pill = cell(place, "state");
   pill.className = `pill ${one.state}`;
-  put(pill, texts[one.state]);
+  put(pill, texts[`state-${one.state}`]);
   const report = one.report;
   const waits = [];
   if (report && report.segments) waits.push(say(texts.segments, { n: count(report.segments) }));
@@ -157,7 +157,7 @@ function showAge(n) {
 function announce(gateways) {
   const said = Object.entries(gateways)
     .filter(([id, one]) => state.gateways[id] && state.gateways[id].state !== one.state)
-    .map(([id, one]) => say(texts.went, { name: nameOf(id), state: texts[one.state] }));
+    .map(([id, one]) => say(texts.went, { name: nameOf(id), state: texts[`state-${one.state}`] }));
   if (said.length) put(document.getElementById("news"), said.join(" "));
 }
 
