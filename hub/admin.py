@@ -36,6 +36,7 @@ from hub.commands import (
 )
 from hub.domain.agents import AgentState
 from hub.keys import HubKeys
+from hub.leases import Leases
 from hub.people import Operators
 from hub.record import Recorded, Recorder
 from hub.store import agents, audit, inbox, leaves, principals, read_tokens, sites, tokens
@@ -103,6 +104,7 @@ class Admin:
         self._clock_us = clock_us
         self._people = Operators(store, clock_us)
         self.bells: Bells | None = None  #: of the serving hub
+        self.leases: Leases | None = None  #: likewise
 
     async def do(self, command: Command, by: Actor) -> Answer:  # noqa: C901, PLR0911, PLR0912  # one per command
         """Do one command. Raises ConfigError, RefusedError."""
@@ -273,6 +275,9 @@ class Admin:
             return {"agent": subject, "until_us": until, "number": number}
 
         answer = await self._record(by, "agent.live", ids.show(agent), "", change)
+        until_us = answer["until_us"]
+        if self.leases is not None and isinstance(until_us, int):
+            self.leases.asked_by_operator(agent, until_us)
         if self.bells is not None:
             self.bells.ring(agent)
         return answer

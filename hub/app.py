@@ -87,12 +87,7 @@ class App:
             core = await stack.enter_async_context(opened(self._config, self._folder))
             ingest = _ingest(core)
             parts = self.parts = _parts(core, ingest, self._language)
-            passwords = Passwords()
-            stack.callback(passwords.close)
-            tap = Tap()
-            stack.callback(tap.close)
-            ingest.accepted = tap.accepted
-            console = self.console = _console(parts, passwords, tap)
+            console = self.console = _console(core, parts, ingest, stack)
             core.admin.bells = parts.bells
             _allow_connections(self._config.limits.connections)
             door = _door(parts, console)
@@ -230,10 +225,14 @@ def _parts(core: Opened, ingest: Ingest, language: Language) -> Parts:
     )
 
 
-def _console(parts: Parts, passwords: Passwords, tap: Tap) -> Console:
+def _console(core: Opened, parts: Parts, ingest: Ingest, stack: AsyncExitStack) -> Console:
     settings = parts.config.console
+    passwords, tap = Passwords(), Tap()
+    stack.callback(passwords.close)
+    stack.callback(tap.close)
+    ingest.accepted = tap.accepted
     people = People(parts.store, passwords, settings, parts.clock_us)
-    leases = Leases(
+    core.admin.leases = leases = Leases(
         parts.store,
         parts.keys.signing,
         parts.bells,

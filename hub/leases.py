@@ -68,7 +68,12 @@ class Leases:
         self._clock_us = clock_us
         self._held: dict[int, _Held] = {}  # by ResourceRow.n
         self._sent: dict[bytes, tuple[int, int]] = {}  # agent → its newest message of ours
+        self._by_operator: dict[bytes, int] = {}
         self._turn = asyncio.Lock()
+
+    def asked_by_operator(self, agent: bytes, until_us: int) -> None:
+        """An operator asked for everything of an agent until then: no shorter wish cuts it."""
+        self._by_operator[agent] = until_us
 
     def live(self, now_us: int) -> frozenset[int]:
         """Resources that are leased now (ResourceRow.n)."""
@@ -123,7 +128,8 @@ class Leases:
                     charges[n] = -(-(until_us - before) // 1_000_000)
             live_use.add(tx, day, charges)
             sent = {}
-            for agent in sorted({one.line.agent for one in granted.values()}):
+            asked_for = {one.line.agent for one in granted.values()}
+            for agent in sorted(a for a in asked_for if self._by_operator.get(a, 0) < until_us):
                 names = [one.line.id for one in granted.values() if one.line.agent == agent]
                 sent[agent] = self._put(tx, agent, names, until_us)
             return granted, sent

@@ -101,6 +101,12 @@ class Line:
         read = await self._run("shanmen-hub", "token", "new", "--read", "--name", "demo",
                                "--data", hub)  # fmt: skip
         self.read_token = read.split()[0]
+        login = self.folder / "login"
+        login.write_text(secrets.token_hex(8) + "\n", "utf-8")
+        login.chmod(0o600)
+        await self._run("shanmen-hub", "user", "add", "demo", "--passphrase-file", str(login),
+                        "--data", hub)  # fmt: skip
+        say("line.page", url=self.hub_url, passphrase=login.read_text("utf-8").strip(), port=port)
         say("line.hub", url=self.hub_url, token=self.read_token)
         say("line.owner", owner=self.owner, folder=self.folder)
 

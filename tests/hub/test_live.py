@@ -17,7 +17,7 @@ from hub.console.feed import Tab
 from hub.people import Session
 from hub.store import inbox, leaves, live_use, summaries
 from hub.tap import POINTS_MAX, Ring, add, decoded, shown_fields
-from protocol import envelope, wire
+from protocol import envelope, ids, wire
 from protocol.grades import Grade
 from protocol.inbox import InboxMessage, Live
 from tests.hub import kit
@@ -134,6 +134,18 @@ async def test_a_lease_is_one_message_that_replaces_the_one_before(tmp_path: Pat
             ).scalar()
         )
         assert trail == 0
+
+
+async def test_a_page_does_not_cut_short_what_an_operator_asked(tmp_path: Path) -> None:
+    async with site(tmp_path, Grade.GENERALLY_OPEN) as (shell, gateway, _):
+        li = await Visitor.arrive(shell)
+        await shell.do(commands.AgentLive(agent=ids.show(gateway.id), minutes=10))
+        async with li.stream() as stream:
+            await stream.next("state")
+            assert (await li.view(1)).json["live"] == [1]
+        found = await messages(shell, gateway.id)
+        assert len(found) == 1
+        assert found[0].message.resources == ()
 
 
 async def test_a_standing_poll_hears_of_it_at_once(tmp_path: Path) -> None:
