@@ -133,7 +133,7 @@ class Sync:
         self.verdict = verdict or (lambda raw, count: outcome(count))
         self.count = 0
 
-    def request(self, items, *, inbox, software):
+    def request(self, items, *, inbox, software, report=None):
         self.count = len(items)
         return b"".join(one.raw for one in items)
 
