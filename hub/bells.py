@@ -5,9 +5,9 @@ from typing import Final
 
 from protocol.errors import Code, UnavailableError
 
-#: An agent that began no poll for this long is away (失联). A poll ends by itself after 9 s and the
+#: An agent that began no poll for this long is away (失联). A poll ends by itself after 8 s and the
 #: next begins at once, so a gateway that is there is heard of well before.
-AWAY_AFTER_S: Final = 14.0
+AWAY_AFTER_S: Final = 13.0
 
 
 class Bells:

@@ -1,6 +1,6 @@
 """`GET /v1/inbox`: the long poll through which a hub reaches a gateway that it never connects to.
 
-A heartbeat byte 0x00 every 5 s, then, when there is a message or 9 s are over, the msgpack list of
+A heartbeat byte 0x00 every 5 s, then, when there is a message or 8 s are over, the msgpack list of
 inbox envelopes. One poll an agent: a newer one ends the older, so nobody can hold many. Only the
 beginning of a poll is a sign of life: a stopped process and a black-holed link hold one open
 (docs/decisions/0011).
@@ -17,7 +17,7 @@ from hub.store import inbox
 from protocol import wire
 from protocol.report import from_query
 
-POLL_S: Final = 9.0
+POLL_S: Final = 8.0
 HEARTBEAT_S: Final = 5.0
 HEARTBEAT: Final = b"\x00"
 

@@ -84,7 +84,7 @@ ROUTES: Final[tuple[Route, ...]] = (
           body_max=_SYNC_BYTES_MAX, media=MSGPACK, any_state=True),
     _get("/v1/streams", sync.streams_of, _AGENT, "Heads of the agent's own streams", media=JSON,
          answer=StreamList),
-    _get("/v1/inbox", inbox.poll, _AGENT, "Long poll for messages to the agent (some 9 s)",
+    _get("/v1/inbox", inbox.poll, _AGENT, "Long poll for messages to the agent (some 8 s)",
          media=MSGPACK, any_state=True,
          query={"generation": "of the last applied message", "n": "number of the last applied",
                 "report": "what waits at the gateway: base64 of `shanmen/report`, optional"}),

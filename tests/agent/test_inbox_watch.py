@@ -16,7 +16,7 @@ from protocol import wire
 from protocol.envelope import only_key
 from protocol.inbox import Budget, InboxMessage, InboxNumber, Live, SegmentAge, make_inbox
 from protocol.program.units import Duration
-from protocol.report import Report
+from protocol.report import Report, to_query
 from tests.agent.test_shell import Times
 from tests.agent.test_uplink import HUB, KEY, Hub, client_of, serving, synchronised
 
@@ -163,7 +163,7 @@ async def test_the_poll_takes_heartbeats_and_messages_and_comes_again():
     seen = asyncio.Event()
 
     async def answer(request):
-        if request.path_qs != "/v1/inbox?generation=0&n=0":
+        if request.query["n"] != "0":
             seen.set()
             await hub.release.wait()
         response = web.StreamResponse()
@@ -183,7 +183,8 @@ async def test_the_poll_takes_heartbeats_and_messages_and_comes_again():
         with contextlib.suppress(asyncio.CancelledError):
             await task
     assert inbox.effects.seen == [("budget", 65_536, 0)]
-    assert hub.requests[-1][1] == "/v1/inbox?generation=1&n=1"
+    said = to_query(await report())
+    assert hub.requests[-1][1] == f"/v1/inbox?generation=1&n=1&report={said}"
     assert "up" in inbox.calls
     assert "answered" in inbox.calls
 

@@ -64,7 +64,7 @@ async def test_live_starts_within_three_seconds_and_the_page_moves(site, browser
             arg=["[data-resource] .bars", bars],
         )
         await expect(page.locator("[data-f=state]")).to_have_text("在线")
-        await expect(page.locator("[data-f=oldest]")).to_contain_text("秒")
+        assert await page.inner_text("[data-f=oldest]") != "未上报"
         assert await number(page, "[data-sum=records]") > 0
         await page.wait_for_timeout(4000)  # so that the picture has something to show
         IMAGE.parent.mkdir(exist_ok=True)
