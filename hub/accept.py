@@ -21,7 +21,17 @@ from hub.domain.outcomes import Later, Outcome
 from hub.judge import Judge, Work
 from hub.judged import Judged
 from hub.ledger import Appended, Ledger
-from hub.store import agents, audit, objects, packs, segments, streams, summaries, wraps
+from hub.store import (
+    agents,
+    audit,
+    objects,
+    packs,
+    search,
+    segments,
+    streams,
+    summaries,
+    wraps,
+)
 from hub.store.agents import AgentRow
 from hub.store.bodies import Bodies, Written
 from hub.store.engine import Tx
@@ -122,6 +132,7 @@ class Accept:
                 registry.write_entries(self._tx, one, self._now_us)
             self._write_streams(judged)
             self._write_recorded(judged)
+            search.refresh(self._tx, {new.resource.n for one in judged for new in one.entries})
         return [one.outcomes for one in judged]
 
     def _check_pack(self, judged: list[Judged]) -> None:

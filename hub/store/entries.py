@@ -1,14 +1,22 @@
 """Resources and their registration entries (注册条目): what the catalog lists."""
 
 from collections.abc import Collection
+from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, false, func, insert, select, update
 
-from hub.store import rows
+from hub.domain.search import question
+from hub.store import rows, search
 from hub.store.engine import Tx
 from hub.store.prepared import Prepared
 from hub.store.tables import entry, object_, resource
+
+
+#: An entry without an owner is visible and not catalogued (权属绑定, §6.2).
+State = Literal["catalogued", "unowned"]
+#: Hits are counted so far and no further: nobody reads more, and each costs the same again.
+COUNT_MAX: Final = 10_000
 
 
 class ResourceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +73,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     pack: str | None = None
     data_kind: str | None = None
     region: str | None = None  #: prefix of the region code
-    text: str | None = None  #: part of a name, Chinese or English, or of the code
+    state: State | None = None
+    text: str | None = None  #: words as `hub.domain.search` reads them; blank ones ask nothing
     descriptions: bool = False  #: fully open resources too (never in the catalog)
 
 
@@ -131,14 +140,16 @@ def add_entry(tx: Tx, row: EntryRow) -> None:
 
 def page(tx: Tx, which: Filter, *, after: int = 0, limit: int = 100) -> list[ResourceRow]:
     """Resources that the filter lets through, in order of entry from above n = `after`."""
-    query = select(resource).where(resource.c.n > after, *_where(which)).order_by(resource.c.n)
-    return rows.many(ResourceRow, list(tx.execute(query.limit(limit))))
+    query, order = chosen(tx, which, resource)
+    found = tx.execute(query.where(order > after).order_by(order).limit(limit))
+    return rows.many(ResourceRow, list(found))
 
 
 def count(tx: Tx, which: Filter) -> int:
-    """How many resources the filter lets through."""
-    query = select(func.count()).select_from(resource).where(*_where(which))
-    return int(tx.execute(query).scalar_one())
+    """How many resources the filter lets through; COUNT_MAX + 1 stands for any number above."""
+    query, _ = chosen(tx, which, resource.c.n)
+    counted = select(func.count()).select_from(query.limit(COUNT_MAX + 1).subquery())
+    return int(tx.execute(counted).scalar_one())
 
 
 def versions(tx: Tx, resource_id: bytes) -> list[bytes]:
@@ -150,6 +161,18 @@ def versions(tx: Tx, resource_id: bytes) -> list[bytes]:
         .order_by(entry.c.version)
     )
     return [row.raw for row in tx.execute(query)]
+
+
+def chosen(tx: Tx, which: Filter, *columns: Any) -> tuple[Select[Any], ColumnElement[int]]:
+    """Return a query over the resources that the filter lets through, and what orders it by n."""
+    query = select(*columns).select_from(resource).where(*_where(which))
+    if not (which.text or "").strip():
+        return query, resource.c.n
+    asked = question(which.text or "")
+    if not asked:
+        return query.where(false()), resource.c.n
+    index = search.index_of(tx)
+    return index.narrow(query, asked), index.order
 
 
 def _where(which: Filter) -> list[ColumnElement[bool]]:
@@ -166,9 +189,9 @@ def _where(which: Filter) -> list[ColumnElement[bool]]:
     ]
     if which.region is not None:
         where.append(resource.c.region.startswith(which.region, autoescape=True))
-    if which.text:
-        columns = (resource.c.name_zh, resource.c.name_en, resource.c.code)
-        where.append(or_(*(one.icontains(which.text, autoescape=True) for one in columns)))
+    if which.state is not None:
+        unowned = resource.c.owner.is_(None)
+        where.append(unowned if which.state == "unowned" else ~unowned)
     if not which.descriptions:
-        where.append(and_(resource.c.kind == "registration"))
+        where.append(resource.c.kind == "registration")
     return where

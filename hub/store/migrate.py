@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from hub.store import search
 from hub.store.engine import Tx
 from protocol.errors import Code, FatalError
 
@@ -20,6 +21,8 @@ _SCRIPTS: Final = Path(__file__).with_name("migrations")
 
 def upgrade(tx: Tx) -> None:
     """Run every migration that the database lacks, in the caller's transaction.
+
+    The search index follows: made by other rules than this release's, it is made anew.
 
     Raises FatalError VERSION_UNSUPPORTED, naming both, if the database is from a newer release.
     """
@@ -37,6 +40,7 @@ def upgrade(tx: Tx) -> None:
         )
     if current != scripts.get_current_head():
         command.upgrade(config, "head")
+    search.fit(tx)
 
 
 def head() -> str:

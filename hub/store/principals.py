@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy import insert, select, update
 
-from hub.store import audit, keys, rows
+from hub.store import audit, keys, rows, search
 from hub.store.audit import Actor
 from hub.store.engine import Tx
 from hub.store.tables import principal
@@ -34,6 +34,8 @@ def put(tx: Tx, row: PrincipalRow, by: Actor) -> bool:
         tx.execute(update(principal).where(principal.c.id == row.id), fields)
     else:
         return False
+    if row.name != ("" if old is None else old.name):
+        search.refresh_owner(tx, row.id)
     audit.record(
         tx,
         by,

@@ -9,7 +9,9 @@ from tests.hub.finding import finds
 
 HAN = st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF)
 CHINESE = st.text(HAN, min_size=1, max_size=20)
-LATIN = st.text(st.characters(categories=["Ll", "Lu", "Nd"], max_codepoint=0x24F), min_size=1, max_size=12)
+LATIN = st.text(
+    st.characters(categories=["Ll", "Lu", "Nd"], max_codepoint=0x24F), min_size=1, max_size=12
+)
 #: Few characters, so that pairs of a question stand apart in texts and not only together.
 CROWDED = st.text(st.sampled_from("停车场票a1 ,"), max_size=14)
 
@@ -106,7 +108,11 @@ def _follows(text: str, word: str) -> bool:
         at += 1
         following = word[number + 1 : number + 2]
         # Inside the question a run must be whole in the text too.
-        if following and _kind(following) != _kind(character) and text[at : at + 1] not in {"", " "}:
+        if (
+            following
+            and _kind(following) != _kind(character)
+            and text[at : at + 1] not in {"", " "}
+        ):
             if _kind(text[at]) == _kind(character):
                 return False
     return True

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.domain.agents import NEXT, AgentState, check_move
+from hub.domain.search import question
 from hub.store import (
     agents,
     audit,
@@ -23,6 +24,7 @@ from hub.store import (
     nonces,
     principals,
     read_tokens,
+    search,
     sites,
     tokens,
 )
@@ -57,7 +59,9 @@ def site(**changes) -> SiteRow:
 
 async def test_migrations_make_the_tables_that_the_code_says(store: Store) -> None:
     def compare(tx) -> list[object]:
-        return compare_metadata(MigrationContext.configure(tx), metadata)
+        # The search index keeps tables of its own, which no metadata can say.
+        how = {"include_name": lambda name, _kind, _parents: not search.is_index(name)}
+        return compare_metadata(MigrationContext.configure(tx, opts=how), metadata)
 
     assert await store.read(compare) == []
     await store.write("migrate", migrate.upgrade)  # again: nothing to do
@@ -292,12 +296,16 @@ async def test_sql_in_every_text_field(tmp_path: Path) -> None:
                 wanted = {"site": row.id, "region": text[:12]}.get(field, name)
                 which = entries.Filter(**{field: wanted})
                 found, total = await hub.reading.entries(which)
-                assert source.id in {one.id for one in found}, field
+                if field != "text" or question(name):  # signs alone are no words
+                    assert source.id in {one.id for one in found}, field
                 assert total == len(found)
             await hub.store.write(
                 "state", agents.set_state, agent.id, AgentState.SUSPENDED, by, T0, reason=text
             )
-        assert (await hub.reading.entries(entries.Filter(text="%")))[1] == 1, "only who has one"
+        for signs in ('"', "%", "*", "-", "🧨"):
+            assert (await hub.reading.entries(entries.Filter(text=signs)))[1] == 0
+        for syntax in ('name" OR "drop', "drop OR name", "NEAR(drop table)", "tokens:drop", "dr*"):
+            assert (await hub.reading.entries(entries.Filter(text=syntax)))[1] <= 1, syntax
         assert len(await hub.store.read(sites.all_of)) == len(HOSTILE) + 1
         assert len(await hub.store.read(agents.all_of)) == len(HOSTILE)
         assert await hub.store.read(audit.verify) is None
