@@ -1,17 +1,35 @@
 """What owners and catalog readers ask: pages of segments, single parts, wraps, objects, entries."""
 
-from hub.store import entries, objects, segments, wraps
+import msgspec
+
+from hub.domain.search import weight
+from hub.store import entries, facets, objects, segments, wraps
 from hub.store.bodies import Bodies
 from hub.store.engine import Store, Tx
 from hub.store.entries import Filter, ResourceRow
 from hub.store.objects import ObjectRow
 from hub.store.segments import Place, SegmentRow
-from protocol.errors import Code, FatalError, RefusedError
+from protocol.errors import Code, DecodeError, FatalError, RefusedError
 from protocol.header import decode_header, read_prelude
 from protocol.leaf import State
 from protocol.limits import PRELUDE_BYTES
 
 PAGE_SEGMENTS_MAX = 1000
+_RANKED = "r"  # begins a cursor that counts hits in order of rank
+
+
+#: Up to so many hits of a question are put in order of how well their names answer it; more are
+#: shown in order of entry, because an order of all costs more than anybody reads.
+RANKED_MAX = 500
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of the catalog."""
+
+    items: list[ResourceRow]
+    total: int  #: entries that the filter lets through, or that were counted
+    exact: bool  #: whether that is all of them
+    next: str | None  #: cursor of the following page
 
 
 class Reading:
@@ -71,15 +89,13 @@ class Reading:
         """One signed object as it arrived, or None."""
         return await self._store.read(objects.get, object_id)
 
-    async def entries(
-        self, which: Filter, *, after: int = 0, limit: int = 100
-    ) -> tuple[list[ResourceRow], int]:
-        """A page of the catalog (数据目录) and how many entries the filter lets through in all."""
+    async def entries(self, which: Filter, *, after: str = "", limit: int = 100) -> Found:
+        """A page of the catalog (数据目录). Raises DecodeError for a cursor that is none."""
+        return await self._store.read(_page, which, after, limit)
 
-        def both(tx: Tx) -> tuple[list[ResourceRow], int]:
-            return entries.page(tx, which, after=after, limit=limit), entries.count(tx, which)
-
-        return await self._store.read(both)
+    async def facets(self, which: Filter) -> dict[str, facets.Facet]:
+        """How the hits spread over each dimension."""
+        return await self._store.read(facets.of, which)
 
     async def entry(self, resource: bytes) -> tuple[ResourceRow, bytes] | None:
         """A resource and the raw entry in force with all its fields of §6.2, or None."""
@@ -120,3 +136,31 @@ class Reading:
             raise FatalError(
                 Code.STORAGE_DAMAGED, field="pack", value=place.pack, expected="to be there"
             ) from error
+
+
+def _page(tx: Tx, which: Filter, after: str, limit: int) -> Found:
+    total = entries.count(tx, which)
+    ranked = after.startswith(_RANKED) or (not after and _is_asked(which) and total <= RANKED_MAX)
+    digits = after.removeprefix(_RANKED) if after else "0"
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 19):
+        raise DecodeError(Code.MALFORMED, field="after", expected="a cursor of this list")
+    start = int(digits)
+    if ranked:
+        hits = entries.page(tx, which, limit=RANKED_MAX)
+        text = which.text or ""
+        hits.sort(key=lambda row: weight(text, (row.name_zh, row.name_en, row.code)))
+        items = hits[start : start + limit]
+        following = f"{_RANKED}{start + limit}" if start + limit < len(hits) else None
+    else:
+        items = entries.page(tx, which, after=start, limit=limit)
+        following = str(items[-1].n) if len(items) == limit else None
+    return Found(
+        items=items,
+        total=min(total, entries.COUNT_MAX),
+        exact=total <= entries.COUNT_MAX,
+        next=following,
+    )
+
+
+def _is_asked(which: Filter) -> bool:
+    return bool((which.text or "").strip())

@@ -4,17 +4,18 @@ Key-protected resources never reach a hub; fully open ones (完全开放级) hav
 in no register, catalog or statistics, so `GET /v1/resources` knows them and `/v1/entries` does not.
 """
 
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Final, cast, get_args
 
 from hub.api import identifiers
 from hub.api.access import check_read, may_read
-from hub.api.entry_view import entry_view, resource_view
-from hub.api.exchange import Call, Caller, Reply, json_reply
+from hub.api.entry_view import entry_view, facets_view, resource_view
+from hub.api.exchange import Call, Caller, Identity, Reply, json_reply
 from hub.api.parts import Parts
 from hub.api.views import EntryPage, ResourceList
 from hub.store import entries, objects, summaries
 from hub.store.engine import Tx
-from hub.store.entries import Filter, ResourceRow
+from hub.store.entries import Filter, ResourceRow, State
 from hub.store.objects import ObjectRow
 from hub.store.summaries import Sums
 from protocol.errors import Code, DecodeError, RefusedError
@@ -22,6 +23,7 @@ from protocol.errors import Code, DecodeError, RefusedError
 PAGE_MAX: Final = 500
 _TEXT_MAX: Final = 100
 _KINDS: Final = ("structured", "unstructured", "spatial", "realtime")
+_STATES: Final = get_args(State)
 
 FILTERS: Final = {
     "site": "site id",
@@ -31,22 +33,30 @@ FILTERS: Final = {
     "pack": "domain pack, e.g. parking.bay",
     "kind": "structured, unstructured, spatial or realtime",
     "region": "beginning of the region code",
-    "text": "part of a name (Chinese or English) or of the catalog code",
+    "state": "catalogued, or unowned where no owner is known",
+    "text": "words, all of which stand in names, description, place, fields, owner or code;"
+    " Chinese ones anywhere, others at the beginning of a word",
+}
+PAGING: Final = {
     "limit": "entries of a page, 1 to 500",
     "after": "cursor of the page before",
 }
 
 
-def _filter(call: Call) -> Filter:
-    """Read the filter of a list. Raises DecodeError for an unknown name or a bad value."""
-    unknown = sorted(set(call.query) - set(FILTERS))
-    if unknown:
-        raise DecodeError(Code.UNKNOWN_FIELD, field="query", expected=", ".join(FILTERS))
-    query = call.query
+def read_filter(query: Mapping[str, str], *, more: Collection[str] = ()) -> Filter:
+    """Read the filter of a list. Raises DecodeError for an unknown name or a bad value.
+
+    more: names that the query may have besides.
+    """
+    known = (*FILTERS, *more)
+    if set(query) - set(known):
+        raise DecodeError(Code.UNKNOWN_FIELD, field="query", expected=", ".join(known))
     if any(len(value) > _TEXT_MAX or "\x00" in value for value in query.values()):
         raise DecodeError(Code.OUT_OF_BOUNDS, field="query", expected=f"≤ {_TEXT_MAX} characters")
     if query.get("kind", _KINDS[0]) not in _KINDS:
         raise DecodeError(Code.OUT_OF_BOUNDS, field="kind", expected=", ".join(_KINDS))
+    if query.get("state", _STATES[0]) not in _STATES:
+        raise DecodeError(Code.OUT_OF_BOUNDS, field="state", expected=", ".join(_STATES))
     return Filter(
         site=query.get("site"),
         agent=identifiers.principal_id(query["agent"]) if "agent" in query else None,
@@ -57,55 +67,63 @@ def _filter(call: Call) -> Filter:
         pack=query.get("pack"),
         data_kind=query.get("kind"),
         region=query.get("region"),
+        state=cast("State | None", query.get("state")),
         text=query.get("text"),
     )
 
 
-def _paging(call: Call) -> tuple[int, int]:
-    after = identifiers.number(call.query.get("after", "0"), "after")
-    return after, identifiers.number(
-        call.query.get("limit", "100"), "limit", least=1, most=PAGE_MAX
-    )
+def _limit(call: Call) -> int:
+    return identifiers.number(call.query.get("limit", "100"), "limit", least=1, most=PAGE_MAX)
 
 
 async def listing(parts: Parts, call: Call) -> Reply:
     """One page of entries that the filter lets through, and how many there are in all."""
-    which = _filter(call)
-    after, limit = _paging(call)
-    found, total = await parts.reading.entries(which, after=after, limit=limit)
-    following = str(found[-1].n) if len(found) == limit else None
-    items = [resource_view(one, readable=may_read(one, call.who)) for one in found]
-    return json_reply(EntryPage(items=items, total=total, next=following))
+    which = read_filter(call.query, more=PAGING)
+    found = await parts.reading.entries(
+        which, after=call.query.get("after", ""), limit=_limit(call)
+    )
+    items = [resource_view(one, readable=may_read(one, call.who)) for one in found.items]
+    return json_reply(EntryPage(items=items, total=found.total, exact=found.exact, next=found.next))
+
+
+async def facets(parts: Parts, call: Call) -> Reply:
+    """How many entries have which site, grade, pack, kind, owner, region and state."""
+    which = read_filter(call.query)
+    return json_reply(facets_view(await parts.reading.facets(which)))
 
 
 async def resources(parts: Parts, call: Call) -> Reply:
     """Resources that the caller may read now; fully open ones too."""
-    after, limit = _paging(call)
     mine = call.who.subject if call.who.caller is Caller.AGENT else None
     which = Filter(descriptions=True, agent=mine)
-    found, _ = await parts.reading.entries(which, after=after, limit=limit)
-    following = str(found[-1].n) if len(found) == limit else None
-    items = [resource_view(one, readable=True) for one in found if may_read(one, call.who)]
-    return json_reply(ResourceList(items=items, next=following))
+    found = await parts.reading.entries(
+        which, after=call.query.get("after", ""), limit=_limit(call)
+    )
+    items = [resource_view(one, readable=True) for one in found.items if may_read(one, call.who)]
+    return json_reply(ResourceList(items=items, next=found.next))
+
+
+def check_visible(tx: Tx, resource_id: bytes, who: Identity) -> ResourceRow:
+    """Return a resource that the catalog shows to the caller. Raises RefusedError."""
+    row = entries.resource_of(tx, resource_id)
+    if row is None or row.kind != "registration":
+        raise RefusedError(Code.UNKNOWN_RESOURCE, field="resource", expected="a catalogued one")
+    if who.caller is Caller.AGENT:
+        check_read(row, who)
+    return row
 
 
 async def entry(parts: Parts, call: Call) -> Reply:
     """One entry: the newest version in force, with what is computed from accepted data."""
     resource_id = identifiers.resource_id(call.params["resource"])
 
-    def find(tx: Tx) -> tuple[ResourceRow, ObjectRow, Sums] | None:
-        row = entries.resource_of(tx, resource_id)
-        if row is None or row.kind != "registration":
-            return None
-        found = objects.get(tx, row.entry)
-        return None if found is None else (row, found, summaries.of_resource(tx, row.n))
+    def find(tx: Tx) -> tuple[ResourceRow, ObjectRow, Sums]:
+        row = check_visible(tx, resource_id, call.who)
+        record = objects.get(tx, row.entry)
+        assert record is not None
+        return row, record, summaries.of_resource(tx, row.n)
 
-    found = await parts.store.read(find)
-    if found is None:
-        raise RefusedError(Code.UNKNOWN_RESOURCE, field="resource", expected="a catalogued one")
-    row, record, sums = found
-    if not may_read(row, call.who) and call.who.caller is Caller.AGENT:
-        check_read(row, call.who)
+    row, record, sums = await parts.store.read(find)
     return json_reply(
         entry_view(row, record, sums, readable=may_read(row, call.who), language=call.language)
     )

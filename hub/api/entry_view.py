@@ -2,7 +2,8 @@
 
 from hub.api import views
 from hub.messages import text
-from hub.store.entries import ResourceRow
+from hub.store.entries import ResourceRow, State
+from hub.store.facets import Count, Facet
 from hub.store.objects import ObjectRow
 from hub.store.summaries import Sums
 from protocol import envelope, ids
@@ -16,8 +17,7 @@ def _shown(value: bytes | None) -> str | None:
     return None if value is None else ids.show(value)
 
 
-def _state(owner: bytes | None) -> str:
-    """An entry without an owner is visible and not catalogued (权属绑定, §6.2)."""
+def _state(owner: bytes | None) -> State:
     return "unowned" if owner is None else "catalogued"
 
 
@@ -45,6 +45,39 @@ def resource_view(row: ResourceRow, *, readable: bool) -> views.ResourceView:
         changed_us=row.changed_us,
         readable=readable,
     )
+
+
+def facets_view(found: dict[str, Facet]) -> views.Facets:
+    """Return the facets with names for people."""
+
+    def named(name: str) -> list[views.FacetValue]:
+        return [
+            views.FacetValue(value=value, zh=zh, en=en, count=one.count)
+            for one in found[name].counts
+            for value, zh, en in [_named(name, one)]
+        ]
+
+    return views.Facets(
+        site=named("site"), grade=named("grade"), pack=named("pack"), kind=named("data_kind"),
+        owner=named("owner"), region=named("region"), state=named("state"),
+        exact=all(one.exact for one in found.values()),
+    )  # fmt: skip
+
+
+def _named(facet: str, one: Count) -> tuple[str, str, str]:
+    """Give a value as the filter takes it, and its Chinese and English name."""
+    match facet:
+        case "grade":
+            rule = rules(Grade(one.value))
+            return str(one.value), rule.name_zh, rule.name_en
+        case "owner":
+            shown = ids.show(one.value)
+            return shown, one.name or shown, one.name or shown
+        case "data_kind" | "state":
+            key = f"catalog.{one.value}"
+            return one.value, text(key, "zh"), text(key, "en")
+        case _:
+            return one.value, one.name or one.value, one.name or one.value
 
 
 def entry_view(

@@ -6,6 +6,8 @@ times as µs UTC where the name ends in `_us`.
 
 from msgspec import Struct
 
+from hub.domain.differences import Change
+
 
 class Health(Struct, frozen=True, kw_only=True):
     """The process answers."""
@@ -83,7 +85,30 @@ class EntryPage(Struct, frozen=True, kw_only=True):
 
     items: list[ResourceView]
     total: int  #: entries that the filter lets through
+    exact: bool  #: false: there are more than `total`, and nobody counted them
     next: str | None  #: cursor of the following page
+
+
+class FacetValue(Struct, frozen=True, kw_only=True):
+    """One value of a facet under the present filter."""
+
+    value: str  #: as the filter takes it
+    zh: str  #: its name for people
+    en: str
+    count: int
+
+
+class Facets(Struct, frozen=True, kw_only=True):
+    """How the hits spread over each dimension (分类, 视图); at most 30 values each."""
+
+    site: list[FacetValue]
+    grade: list[FacetValue]
+    pack: list[FacetValue]
+    kind: list[FacetValue]
+    owner: list[FacetValue]
+    region: list[FacetValue]  #: beginnings of the region code, one level below the filter's
+    state: list[FacetValue]
+    exact: bool  #: false: only the first 10,000 hits were counted
 
 
 class FieldView(Struct, frozen=True, kw_only=True):
@@ -218,3 +243,39 @@ class EntryView(Struct, frozen=True, kw_only=True):
     proof: Proof
     readable: bool
     how_to_read: str  #: what the caller may do, for people
+
+
+class VersionView(Struct, frozen=True, kw_only=True):
+    """One version of an entry: who said it, when, and what it changed."""
+
+    version: int
+    object: str
+    previous: str | None  #: object id of the version that it follows
+    previous_known: bool  #: whether this hub has that one; without it there is nothing to compare
+    in_force: bool
+    agent: str  #: whose statement it is
+    registered_agent_us: int
+    registered_hub_us: int
+    generation: int
+    leaf: int
+    changes: list[Change]
+
+
+class VersionPage(Struct, frozen=True, kw_only=True):
+    """Versions of an entry, the newest first."""
+
+    items: list[VersionView]
+    next: str | None  #: cursor of the following page
+
+
+class LedgerProof(Struct, frozen=True, kw_only=True):
+    """Proof that a version of an entry stands in the ledger; bytes are base64."""
+
+    object: str  #: id of the entry's envelope, which the leaf names
+    entry: bytes  #: the envelope as the gateway signed it
+    generation: int
+    leaf: bytes
+    index: int
+    path: list[bytes]  #: audit path, RFC 9162 §2.1.3
+    checkpoint: str  #: signed note (C2SP tlog-checkpoint)
+    log_key: str  #: verifier key of the checkpoint, for comparison with one that is known

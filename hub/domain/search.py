@@ -85,6 +85,21 @@ def question(text: str) -> tuple[Phrase, ...]:
     return tuple(dict.fromkeys(phrases))
 
 
+def weight(text: str, names: Iterable[str]) -> int:
+    """Return how well names answer a question: less is better, 0 is a name that is the question."""
+    asked = normal(text).strip()
+    return min(_distance(asked, normal(name).strip()) for name in names)
+
+
+def _distance(asked: str, name: str) -> int:
+    if name == asked:
+        return 0
+    if name.startswith(asked):
+        return 1
+    words = asked.split()
+    return 2 if all(word in name for word in words) else 3 + sum(word not in name for word in words)
+
+
 def _tokens(normalised: str) -> list[str]:
     made: list[str] = []
     for kind, run in _runs(normalised):

@@ -4,14 +4,13 @@ from collections.abc import Collection
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, bindparam, false, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, false, func, insert, select, tuple_, update
 
 from hub.domain.search import question
 from hub.store import rows, search
 from hub.store.engine import Tx
 from hub.store.prepared import Prepared
 from hub.store.tables import entry, object_, resource
-
 
 #: An entry without an owner is visible and not catalogued (权属绑定, §6.2).
 State = Literal["catalogued", "unowned"]
@@ -49,6 +48,22 @@ class EntryRow(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     grade: int
     suite: int
+
+
+class VersionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a resource's entry, and the leaf that records it."""
+
+    id: bytes  #: object id
+    version: int
+    signer: bytes  #: the agent whose statement it is
+    raw: bytes  #: the envelope as it arrived
+    generation: int
+    leaf: int
+    accepted_us: int
+
+
+#: Where a version stands in the order of a history: accepted µs, version, object id.
+Place = tuple[int, int, bytes]
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,15 +167,36 @@ def count(tx: Tx, which: Filter) -> int:
     return int(tx.execute(counted).scalar_one())
 
 
-def versions(tx: Tx, resource_id: bytes) -> list[bytes]:
-    """Raw entries of a resource, oldest first."""
+def history(
+    tx: Tx, resource_id: bytes, *, before: Place | None = None, limit: int = 100
+) -> list[VersionRow]:
+    """Versions of a registered resource, the newest first, from behind a place in that order."""
+    order = (object_.c.accepted_us, entry.c.version, object_.c.id)
     query = (
-        select(object_.c.raw)
+        _versions(resource_id)
+        .where(object_.c.kind == "registration")
+        .order_by(*(one.desc() for one in order))
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(tuple_(*order) < tuple_(*before))
+    return rows.many(VersionRow, list(tx.execute(query)))
+
+
+def versions_of(tx: Tx, resource_id: bytes, objects: Collection[bytes]) -> dict[bytes, VersionRow]:
+    """Those of the objects that are versions of this resource's entry."""
+    query = _versions(resource_id).where(entry.c.object.in_(list(objects)))
+    return {one.id: one for one in rows.many(VersionRow, list(tx.execute(query)))}
+
+
+def _versions(resource_id: bytes) -> Select[Any]:
+    names = [name for name in VersionRow.__struct_fields__ if name != "version"]
+    columns = [object_.c[name] for name in names]
+    return (
+        select(*columns, entry.c.version)
         .join(entry, entry.c.object == object_.c.id)
         .where(entry.c.resource == resource_id)
-        .order_by(entry.c.version)
     )
-    return [row.raw for row in tx.execute(query)]
 
 
 def chosen(tx: Tx, which: Filter, *columns: Any) -> tuple[Select[Any], ColumnElement[int]]:

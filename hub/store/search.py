@@ -9,7 +9,17 @@ the same questions must have the same answers on each.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Protocol
 
-from sqlalchemy import DDL, ColumnElement, Select, bindparam, column, event, select, table, text
+from sqlalchemy import (
+    ColumnElement,
+    MetaData,
+    Select,
+    bindparam,
+    column,
+    event,
+    select,
+    table,
+    text,
+)
 
 from hub.domain import classes
 from hub.domain import search as words
@@ -30,7 +40,13 @@ _PIECE: Final = 500  # entries that are read and indexed at a time
 CREATE_SQLITE: Final = (
     "CREATE VIRTUAL TABLE search USING fts5(tokens, tokenize = 'ascii', prefix = '1')"
 )
-event.listen(metadata, "after_create", DDL(CREATE_SQLITE).execute_if(dialect="sqlite"))
+
+
+@event.listens_for(metadata, "after_create")
+def _make(_target: MetaData, tx: Tx, **_how: object) -> None:
+    """Tables that are made without migrations have their index too."""
+    if tx.dialect.name == "sqlite":
+        tx.exec_driver_sql(CREATE_SQLITE)
 
 
 def is_index(name: str | None) -> bool:
@@ -89,7 +105,7 @@ class Fts5:
         tx.execute(text("DELETE FROM search"))
 
     def narrow(self, query: Select[Any], asked: tuple[Phrase, ...]) -> Select[Any]:
-        """See TextIndex. Tokens hold no quotation mark, so a quoted phrase is never anything else."""
+        """See TextIndex. Tokens hold no quotation mark, so a quoted phrase stays one."""
         said = " AND ".join(
             f'"{" ".join(one.tokens)}"{" *" if one.is_open else ""}' for one in asked
         )

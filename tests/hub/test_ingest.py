@@ -51,8 +51,8 @@ async def test_accepted_and_read_back(hub, agent) -> None:
     row, raw = await hub.reading.entry(bays.id)
     assert raw == bays.entry.raw
     assert row.code == "330523-00000001"
-    found, total = await hub.reading.entries(entries.Filter(text="车位"))
-    assert ([one.id for one in found], total) == ([bays.id], 1)
+    found = await hub.reading.entries(entries.Filter(text="车位"))
+    assert ([one.id for one in found.items], found.total) == ([bays.id], 1)
     assert await hub.reading.resource_of_segment(sealed[0].id) == (agent.id, bays.id)
 
 

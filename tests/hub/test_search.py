@@ -16,6 +16,7 @@ from hub.store import agents, entries, facets, meta, migrate, principals, search
 from hub.store.engine import Store, Tx
 from hub.store.entries import Filter, ResourceRow
 from protocol import wire
+from protocol.errors import DecodeError
 from protocol.grades import Grade
 from protocol.registration import Classification, Encryption
 from protocol.schema import Field, schema_hash
@@ -136,9 +137,9 @@ def told(agent: Agent, local_name: str = "r", **changes) -> kit.Source:
 
 
 async def found(hub: HubCore, text: str, **more) -> list[str]:
-    rows, total = await hub.reading.entries(Filter(text=text, **more))
-    assert total == len(rows)
-    return [one.name_zh for one in rows]
+    page = await hub.reading.entries(Filter(text=text, **more))
+    assert (page.total, page.exact) == (len(page.items), True)
+    return sorted(one.name_zh for one in page.items)
 
 
 #: A fixed list: each was or could be missed by an index made for other languages.
@@ -162,7 +163,7 @@ async def test_named_words_are_found_and_others_are_not(hub, agent) -> None:
         assert await found(hub, word) == [], word
     await agent.send(hub, other.registration)
     assert await found(hub, "车位") == ["车位"]
-    assert await found(hub, "湖区") == ["东门检票", "车位"]
+    assert await found(hub, "湖区") == sorted(["东门检票", "车位"])
     assert await found(hub, "湖区", region="51") == ["车位"]
     assert await found(hub, "湖区", state="unowned") == ["车位"]
     assert await found(hub, "湖区", state="catalogued") == ["东门检票"]
@@ -299,7 +300,7 @@ async def test_facets_count_under_the_filter(hub, agent) -> None:
 
     async def counts(**which) -> dict[str, dict[object, int]]:
         found = await hub.store.read(facets.of, Filter(**which))
-        return {name: {one.value: one.count for one in some} for name, some in found.items()}
+        return {name: {one.value: one.count for one in some.counts} for name, some in found.items()}
 
     every = await counts()
     assert every == {
@@ -331,7 +332,35 @@ async def test_counting_ends_somewhere(hub, agent, monkeypatch) -> None:
     for text in (None, "检票"):
         assert await hub.store.read(entries.count, Filter(text=text)) == 3
         found = await hub.store.read(facets.of, Filter(text=text))
-        assert [(one.value, one.count) for one in found["pack"]] == [("p0", 1)]
+        assert [(one.value, one.count) for one in found["pack"].counts] == [("p0", 2)]
+        assert not found["pack"].exact
+        page = await hub.reading.entries(Filter(text=text), limit=2)
+        assert (page.total, page.exact) == (2, False)
+
+
+async def test_few_hits_stand_in_order_of_their_names_and_many_in_order_of_entry(
+    hub, agent, monkeypatch
+) -> None:
+    names = ["东门检票口", "检票", "停车", "检票记录", "闸机 检票"]
+    made = [told(agent, f"r{at}", name_zh=name, name_en="") for at, name in enumerate(names)]
+    await agent.send(hub, *(one.registration for one in made))
+
+    async def pages(limit: int) -> list[str]:
+        said, after = [], ""
+        while after is not None:
+            page = await hub.reading.entries(Filter(text="检票"), after=after, limit=limit)
+            said += [one.name_zh for one in page.items]
+            after = page.next
+        return said
+
+    for limit in (1, 2, 5, 9):
+        assert await pages(limit) == ["检票", "检票记录", "东门检票口", "闸机 检票", "停车"]
+    monkeypatch.setattr("hub.reading.RANKED_MAX", 4)
+    for limit in (1, 2, 5, 9):
+        assert await pages(limit) == names
+    for bad in ("x", "-1", "r", "rr1", "1" * 30, "٣"):
+        with pytest.raises(DecodeError):
+            await hub.reading.entries(Filter(text="检票"), after=bad)
 
 
 # --- words of the classification ------------------------------------------------------------------

@@ -295,17 +295,17 @@ async def test_sql_in_every_text_field(tmp_path: Path) -> None:
             for field in ("pack", "site", "region", "text"):
                 wanted = {"site": row.id, "region": text[:12]}.get(field, name)
                 which = entries.Filter(**{field: wanted})
-                found, total = await hub.reading.entries(which)
+                found = await hub.reading.entries(which)
                 if field != "text" or question(name):  # signs alone are no words
-                    assert source.id in {one.id for one in found}, field
-                assert total == len(found)
+                    assert source.id in {one.id for one in found.items}, field
+                assert found.total == len(found.items)
             await hub.store.write(
                 "state", agents.set_state, agent.id, AgentState.SUSPENDED, by, T0, reason=text
             )
         for signs in ('"', "%", "*", "-", "🧨"):
-            assert (await hub.reading.entries(entries.Filter(text=signs)))[1] == 0
+            assert (await hub.reading.entries(entries.Filter(text=signs))).total == 0
         for syntax in ('name" OR "drop', "drop OR name", "NEAR(drop table)", "tokens:drop", "dr*"):
-            assert (await hub.reading.entries(entries.Filter(text=syntax)))[1] <= 1, syntax
+            assert (await hub.reading.entries(entries.Filter(text=syntax))).total <= 1, syntax
         assert len(await hub.store.read(sites.all_of)) == len(HOSTILE) + 1
         assert len(await hub.store.read(agents.all_of)) == len(HOSTILE)
         assert await hub.store.read(audit.verify) is None
