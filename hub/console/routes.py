@@ -3,6 +3,8 @@
 from typing import Final
 
 from hub.console.pages import (
+    catalog_list,
+    catalog_show,
     language_set,
     live_show,
     live_stream,
@@ -22,6 +24,8 @@ PAGES: Final[tuple[Page, ...]] = (
     Page(method="POST", path="/live/view", handler=live_view.renew, body_max=_FORM_BYTES,
          data=True),
     Page(method="GET", path="/live/receipt", handler=receipt_show.newest, data=True),
+    Page(method="GET", path=catalog_list.PATH, handler=catalog_list.show),
+    Page(method="GET", path=catalog_list.PATH + "/{resource}", handler=catalog_show.show),
     Page(method="GET", path="/login", handler=login.show, visitor=Visitor.ANYBODY),
     Page(method="POST", path="/login", handler=login.enter, visitor=Visitor.ANYBODY,
          body_max=_FORM_BYTES),
