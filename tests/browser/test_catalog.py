@@ -102,20 +102,21 @@ async def test_one_byte_changed_in_transit_is_told(tmp_path: Path) -> None:
         await gateway.exchange(*(kit.item(one) for one in made[0].many(3)))
         target = f"{shell.url}/catalog/{ids.show(made[0].id)}"
 
+        path, leaf = '<ol id="proof-path"><li><code>', 'id="proof-leaf">'
+        note, key = 'id="proof-checkpoint" tabindex="0">', 'id="proof-key">'
+        name = gateway.enrolled.log_key.partition("+")[0]
         cases = [
-            ("path", '<ol id="proof-path"><li><code>', 5),
-            ("path", 'id="proof-leaf">', 9),
-            ("path", 'id="proof-index">', 0),
-            ("leaf", 'id="proof-object">', 7),
-            ("key", 'id="proof-key">shanmen-hub/', 3),
-            ("signature", 'id="proof-checkpoint" tabindex="0">', 14),
-        ]
+            ("path", path, 5), ("path", 'id="proof-index">', 0), ("leaf", 'id="proof-object">', 7),
+            ("leaf", leaf, 9), ("key", note, 14), ("key", key + "shanmen-hub/", 3),
+            ("signature", f"— {name} ", 30),
+        ]  # fmt: skip
         for why, start, skip in cases:
             async with page_of(browser, cookie, shell.url) as page:
                 await page.route(target, flipping(start, skip))
                 await page.goto(target)
                 said = await verdict(page)
-                assert texts.text(f"why.{why}", "zh") in said, (start, said)
+                told = "proof.not-named" if why == "leaf" else f"script.failed-{why}"
+                assert texts.text(told, "zh") in said, (start, said)
 
 
 def flipping(start: str, skip: int):

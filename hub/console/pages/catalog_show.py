@@ -1,5 +1,6 @@
 """One entry as a page: every field of §6.2, its versions, and its proof in the ledger."""
 
+from base64 import b64encode
 from typing import Final
 
 from hub.api import history, identifiers, views
@@ -17,8 +18,9 @@ from hub.store.entries import Place, ResourceRow, VersionRow
 from protocol.grades import Grade, rules
 
 VERSIONS: Final = 20
-#: Why a proof may not verify, as `static/verify.js` says it.
-WHY: Final = ("form", "key", "signature", "path", "leaf")
+#: Why a proof may not verify, as `static/receipt.js` says it; that the leaf does not name what is
+#: shown has a text of its own here.
+WHY: Final = ("shape", "path", "key", "signature", "pin")
 
 
 class _Shown:
@@ -72,6 +74,7 @@ async def show(console: Console, visit: Visit) -> Reply:
         proof=await history.prove(console.hub, shown.version),
         change_name=lambda name: entry_rows.change_name(name, visit.language),
         moment=formats.moment,
+        base64=lambda raw: b64encode(raw).decode(),
         stamp=formats.stamp,
         plain=formats.plain,
     )

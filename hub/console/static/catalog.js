@@ -1,5 +1,5 @@
 // The proof that an entry's page shows, checked from what the page shows: no second source.
-import { Unable, fromHex, verifyReceipt } from "./verify.js";
+import { Failed, verify } from "./receipt.js";
 
 const section = document.getElementById("ledger");
 const verdict = document.getElementById("verdict");
@@ -10,22 +10,25 @@ function tell(text, kind) {
   verdict.className = `verdict ${kind}`;
 }
 
-tell(section.dataset.checking, "");
-try {
-  await verifyReceipt({
-    leaf: fromHex(shown("proof-leaf")),
-    index: shown("proof-index"),
-    path: [...document.querySelectorAll("#proof-path code")].map((one) => fromHex(one.textContent)),
-    checkpoint: shown("proof-checkpoint"),
-    key: shown("proof-key"),
-    names: [fromHex(shown("proof-object"))],
-  });
-  tell(section.dataset.right, "good");
-} catch (error) {
-  if (error instanceof Unable) {
-    tell(section.dataset.unable.replace("{why}", error.message), "");
-  } else {
-    const why = section.querySelector(`[data-why="${error.why}"]`)?.textContent ?? error.message;
+async function check() {
+  if (!globalThis.crypto?.subtle) return tell(section.dataset.unable, "");
+  tell(section.dataset.checking, "");
+  try {
+    const receipt = {
+      segment: shown("proof-object"), // the id that the leaf must name
+      leaf: shown("proof-leaf"),
+      index: Number(shown("proof-index")),
+      path: [...document.querySelectorAll("#proof-path code")].map((one) => one.textContent),
+      checkpoint: shown("proof-checkpoint"),
+      vkey: shown("proof-key"),
+    };
+    const { signed } = await verify(receipt, () => {});
+    tell(signed ? section.dataset.right : section.dataset.unable, signed ? "good" : "");
+  } catch (error) {
+    if (!(error instanceof Failed)) throw error;
+    const why = section.querySelector(`[data-why="${error.message}"]`).textContent;
     tell(section.dataset.wrong.replace("{why}", why), "bad");
   }
 }
+
+await check();
