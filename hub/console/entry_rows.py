@@ -6,11 +6,12 @@ because a page shows both.
 """
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from hub.api import views
 from hub.console import formats, texts
 from hub.domain.classes import DIMENSIONS, VALUES
+from hub.domain.differences import Change
 from hub.messages import LANGUAGES, Language
 from hub.messages import text as hub_text
 
@@ -147,7 +148,7 @@ def names(key: str) -> dict[str, str]:
 def _class_value(name: str, value: str, language: Language) -> str:
     said = VALUES.get((name, value))
     if said is None:
-        return texts.text("answer.none", language)
+        return texts.text("answer.not-applicable", language)
     return said[LANGUAGES.index(language)]
 
 
@@ -162,3 +163,20 @@ def change_name(changed: str, language: Language) -> str:
         return whole
     group = "fields" if start == "schema" else start
     return f"{known[f'field.{group}']} {rest}"
+
+
+def change_values(change: Change) -> tuple[str, str]:
+    """Return a field before and after; of a declared field of the schema only what differs."""
+    old, new = change.before, change.after
+    if isinstance(old, dict) and isinstance(new, dict):
+        differing = [name for name in new if new[name] != old.get(name)]
+        old, new = ({name: one.get(name) for name in differing} for one in (old, new))
+    elif change.field.startswith("schema."):
+        old, new = (one and f"{one['zh']} {one['en']} ({one['type']})" for one in (old, new))
+    return _parts(old), _parts(new)
+
+
+def _parts(value: Any) -> str:
+    if not isinstance(value, dict):
+        return formats.plain(value)
+    return "; ".join(f"{name}: {formats.plain(one) or '—'}" for name, one in value.items())

@@ -73,8 +73,8 @@ async def show(console: Console, visit: Visit) -> Reply:
         why=WHY,
         proof=await history.prove(console.hub, shown.version),
         change_name=lambda name: entry_rows.change_name(name, visit.language),
+        change_values=entry_rows.change_values,
         moment=formats.moment,
         base64=lambda raw: b64encode(raw).decode(),
         stamp=formats.stamp,
-        plain=formats.plain,
     )
