@@ -2,8 +2,8 @@
 
     aiohttp ─▶ door (connections) ─▶ http ─▶ middleware (route, length, credentials, body, digest)
                                                   │
-                     handlers: time enrol sync inbox objects segments notes catalog log health
-                               openapi
+                     handlers: time enrol sync inbox objects segments notes catalog history log
+                               health openapi
 
 `routes` is the one table; `exchange` is what passes between the two halves, free of aiohttp, so
 that tests and the fuzzer call the same path in process. `errors` turns the tree of errors into

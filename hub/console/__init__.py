@@ -11,6 +11,7 @@ A page is a row of `routes.PAGES` and a handler of its own file in `pages/`, whi
     routes, front        the table of pages; the way to them
     visit, parts         what a handler gets
     forms, cookies       reading them strictly; forged ones are refused
+    entry_rows, formats  an entry of the catalog as rows; times and sizes in words
     texts, assets        Chinese and English; static files under a name made of their content
 
 No inline script or style (the policy would refuse it), no other origin, no framework, no build.
