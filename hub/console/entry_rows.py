@@ -12,8 +12,8 @@ from hub.api import views
 from hub.console import formats, texts
 from hub.domain.classes import DIMENSIONS, VALUES
 from hub.domain.differences import Change
-from hub.messages import LANGUAGES, Language
 from hub.messages import text as hub_text
+from protocol.program.messages import LANGUAGES, Language
 
 Kind = Literal["text", "code", "time"]
 
@@ -123,7 +123,7 @@ def groups(
         ]),
         Group("classification", "§6.5", [
             Row(f"classification-{name}", _class_value(name, value, language), "§6.5",
-                names=dict(zip(LANGUAGES, DIMENSIONS[name], strict=True)))
+                names=dict(zip(("zh", "en"), DIMENSIONS[name], strict=True)))
             for name, value in view.classification.items()
         ]),
     ]  # fmt: skip
@@ -145,18 +145,23 @@ def names(key: str) -> dict[str, str]:
     return {language: texts.text(f"field.{key}", language) for language in LANGUAGES}
 
 
+def _in(language: Language, said: tuple[str, str]) -> str:
+    zh, en = said
+    return zh if language == "zh" else en
+
+
 def _class_value(name: str, value: str, language: Language) -> str:
     said = VALUES.get((name, value))
     if said is None:
         return texts.text("answer.not-applicable", language)
-    return said[LANGUAGES.index(language)]
+    return _in(language, said)
 
 
 def change_name(changed: str, language: Language) -> str:
     """Return what a changed field is called; a declared field of the schema by its own name."""
     start, _, rest = changed.partition(".")
     if start == "classification":
-        return DIMENSIONS[rest][LANGUAGES.index(language)]
+        return _in(language, DIMENSIONS[rest])
     known = texts.catalogue(language)
     whole = known.get(f"field.{changed.replace('.', '-')}")
     if whole is not None:

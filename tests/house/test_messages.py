@@ -23,7 +23,7 @@ CATALOGUES = {
     "devices/demo": ("devices/demo",),
     "hub": ("hub", "protocol"),
     "hub/owner": ("hub/owner", "protocol"),
-    "hub/console": ("hub",),
+    "hub/console": ("hub", "protocol"),
 }
 #: What a template asks for: `t('a.b')`, or `t('a.' ~ x)`; a script has its group as `texts.b`.
 _TEMPLATE = re.compile(r"\bt\('([\w.-]+)'( ~)?")

@@ -12,9 +12,9 @@ from hub.api import views
 from hub.console import entry_rows, formats, texts
 from hub.domain.classes import DIMENSIONS
 from hub.domain.differences import Change
-from hub.messages import LANGUAGES
 from protocol import ids
 from protocol.grades import Grade
+from protocol.program.messages import LANGUAGES
 from protocol.registration import Encryption, Extent, Registration
 from tests.hub.shell import Answer, Gateway, Owner, Shell
 from tests.hub.test_console_login import cheap, cookie_of, get, hub_with, login  # noqa: F401
@@ -135,8 +135,10 @@ async def test_an_entry_shows_every_field_in_both_languages(tmp_path: Path) -> N
             assert value in page, value
         assert page.count("§6.2") > 30
         assert texts.text("grade.generally-open", "zh") in page
+        assert re.search(r"<dt>时效 <span.*?>timeliness</span>.*?<dd>实时</dd>", page, re.DOTALL)
         english = said(await get(shell, f"/catalog/{shown}", cookie, **{"Accept-Language": "en"}))
         assert texts.text("grade.generally-open", "en") in english
+        assert re.search(r"<dt>timeliness <span.*?<dd>real-time</dd>", english, re.DOTALL)
 
 
 def _fields() -> set[str]:
@@ -168,6 +170,7 @@ def test_every_field_of_the_signed_entry_has_a_name() -> None:
                 assert entry_rows.change_name(changed, language) != changed, changed
     assert entry_rows.change_name("schema.gate_no", "zh") == "信息项 gate_no"
     assert entry_rows.change_name("classification.age", "zh") == "时效"
+    assert entry_rows.change_name("classification.age", "en") == "timeliness"
 
 
 async def test_versions_and_their_differences(tmp_path: Path, monkeypatch) -> None:

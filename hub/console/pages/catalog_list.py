@@ -12,7 +12,7 @@ from hub.api.exchange import Caller, Identity, Reply
 from hub.console.parts import Console
 from hub.console.visit import Visit
 from hub.domain.search import question
-from hub.messages import Language
+from protocol.program.messages import Language
 
 PATH: Final = "/catalog"
 PAGE: Final = 25
