@@ -8,6 +8,7 @@ import pytest
 from hub import admin
 from hub.api.exchange import Caller
 from hub.api.routes import ROUTES, Route
+from hub.bells import AWAY_AFTER_S
 from hub.config import ListenSection, MetricsSection
 from hub.opening import wall_us
 from hub.store import inbox
@@ -286,6 +287,10 @@ async def test_live_reaches_the_agent_at_once(tmp_path: Path) -> None:
         gateway = Gateway(shell)
         enrolled = await gateway.join()
         shown = ids.show(gateway.id)
+        assert (await shell.do(admin.AgentShow(agent=shown)))["away"] is False, (
+            "a hub waits at first"
+        )
+        shell.parts.bells._began_s -= AWAY_AFTER_S + 1
         assert (await shell.do(admin.AgentShow(agent=shown)))["away"] is True
         target = f"/v1/inbox?generation={enrolled.generation}&n=0"
         poll = asyncio.create_task(shell.signed(gateway.signing, "GET", target))
