@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from agent.batch import Ref
 from agent.covered import Covered
 from agent.database import Database
 from agent.forks import Forks
@@ -18,7 +19,7 @@ from agent.resend import Returned, queue_header, resend_chain, resend_registrati
 from agent.resources import Bound
 from agent.schema import BodyState, OutboxState, StreamState
 from agent.segments import head_bytes
-from agent.spool import Received, Ref, Spool
+from agent.spool import Received, Spool
 from protocol.errors import Code
 from protocol.ids import ResourceId, StreamId
 from protocol.messages import EvidenceItem, Fork, Missing, Overlap, Refused, UnknownResource

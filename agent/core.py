@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agent.answers import Answers
+from agent.batch import Ref
 from agent.forks import Forks
 from agent.keeping import Keeping
 from agent.lane import Lane, folder_of
@@ -18,7 +19,7 @@ from agent.resend import Returned
 from agent.resources import Bound, bind
 from agent.rest import RootKey
 from agent.schema import BodyState, StreamState
-from agent.spool import Received, Ref, Spool, get
+from agent.spool import Received, Spool, get
 from protocol.checkpoint import parse_note
 from protocol.errors import UnavailableError
 from protocol.ids import ResourceId

@@ -13,53 +13,25 @@ from typing import Final
 
 import msgspec
 
+from agent.batch import Ref, SpoolItem, next_batch
 from agent.database import Database
 from agent.ports import Clock
 from agent.resend import Returned, resend_all
 from agent.schema import BodyState, OutboxState
-from agent.segments import digest_of
 from protocol.checkpoint import Checkpoint
 from protocol.leaf import State
 from protocol.messages import (
     EvidenceItem,
     Fork,
-    HeaderItem,
-    Item,
     Later,
     Missing,
-    ObjectItem,
     Overlap,
     Refused,
-    SegmentItem,
     UnknownResource,
 )
 from protocol.sync import HubIdentity, ItemResult, Outcome
 
-ITEM_OVERHEAD_BYTES: Final = 16  # of one item in a batch
-BATCH_OVERHEAD_BYTES: Final = 1_024
 HOLD_SLACK_S: Final = 0.1  # the loop's clock may be ahead of the agent's
-ORDER_SLACK: Final = 512  # header-only items looked at beside the bodies
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """Where an item of a batch stands in the file."""
-
-    kind: str  # "object", "header", "body", "evidence"
-    row: int  # id in outbox or body; 0 for evidence
-    stream: bytes = b""
-    seq: int = -1
-    size: int = 0
-    records: int = 0
-    body: int = 0  # of a header-only item: the row of its body
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolItem:
-    """One item of a batch, and where its outcome goes."""
-
-    ref: Ref
-    item: Item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,17 +78,13 @@ class Spool:
         self.wake.set()
 
     async def next_items(self, bytes_max: int, items_max: int) -> list[SpoolItem]:
-        """The next batch within its bounds; empty if nothing is to be sent now."""
+        """The next batch within its bounds; empty only if nothing is to be sent now."""
         now_us = self._clock.monotonic_us()
-        waiting = {stream for stream, until in self._not_before.items() if until > now_us}
+        held = [stream for stream, until in self._not_before.items() if until > now_us]
         found = [SpoolItem(Ref("evidence", 0, item.stream), item) for item in self._evidence]
 
         def work(connection: sqlite3.Connection) -> tuple[list[SpoolItem], list[Ref]]:
-            room = _Room(bytes_max - BATCH_OVERHEAD_BYTES, items_max - len(found))
-            objects = list(_objects(connection, room))
-            headers = _headers(connection)
-            bodies, damaged = _bodies(connection, room, headers, waiting)
-            return objects + bodies, damaged
+            return next_batch(connection, bytes_max, items_max - len(found), held)
 
         items, damaged = await self._database.read(work)
         if damaged:
@@ -235,90 +203,6 @@ class _Moved:
     accepted: list[tuple[bytes, int]]  # resource and records of each newly accepted segment
     returned: list[Returned]
     is_new_generation: bool
-
-
-@dataclass(slots=True)
-class _Room:
-    """What still fits into a batch."""
-
-    bytes: int
-    items: int
-
-    def take(self, size: int) -> bool:
-        size += ITEM_OVERHEAD_BYTES
-        if self.items <= 0 or self.bytes < size:
-            return False
-        self.items -= 1
-        self.bytes -= size
-        return True
-
-
-def _objects(connection: sqlite3.Connection, room: _Room) -> list[SpoolItem]:
-    found: list[SpoolItem] = []
-    cursor = connection.execute(
-        "SELECT id, data FROM outbox WHERE state = 0 AND body IS NULL ORDER BY id"
-    )
-    for row_id, data in cursor:
-        if not room.take(len(data)):
-            room.items = 0  # order is kept: nothing overtakes an object
-            break
-        found.append(SpoolItem(Ref("object", row_id, size=len(data)), ObjectItem(data)))
-    cursor.close()
-    return found
-
-
-def _headers(connection: sqlite3.Connection) -> list[tuple[int, SpoolItem]]:
-    """Header-only items by the row of their body, so that they keep their place in the chain."""
-    rows = connection.execute(
-        "SELECT id, object, data, body, stream, seq FROM outbox"
-        " WHERE state = 0 AND body IS NOT NULL ORDER BY body, seq LIMIT ?",
-        (ORDER_SLACK,),
-    ).fetchall()
-    return [
-        (
-            body,
-            SpoolItem(
-                Ref("header", row, stream, seq, body=body), HeaderItem(data, reason.decode())
-            ),
-        )
-        for row, reason, data, body, stream, seq in rows
-    ]
-
-
-def _bodies(
-    connection: sqlite3.Connection,
-    room: _Room,
-    headers: list[tuple[int, SpoolItem]],
-    waiting: set[bytes],
-) -> tuple[list[SpoolItem], list[Ref]]:
-    found: list[SpoolItem] = []
-    damaged: list[Ref] = []
-    broken: set[bytes] = set(waiting)  # streams of which nothing more goes into this batch
-    cursor = connection.execute(
-        "SELECT b.id, b.stream, b.seq, b.size, b.n, b.digest, c.data FROM body b"
-        " LEFT JOIN content c ON c.id = b.id WHERE b.state = 2 ORDER BY b.id"
-    )
-    at = 0
-    for row_id, stream, seq, size, records, digest, data in cursor:
-        while at < len(headers) and headers[at][0] < row_id:
-            if room.take(len(headers[at][1].item.raw)):  # type: ignore[union-attr]  # HeaderItem
-                found.append(headers[at][1])
-            at += 1
-        if stream in broken:
-            continue
-        ref = Ref("body", row_id, stream, seq, size, records)
-        if data is None or digest_of(data) != digest:
-            damaged.append(ref)
-            broken.add(stream)
-            continue
-        if not room.take(size):
-            break
-        found.append(SpoolItem(ref, SegmentItem(data)))
-    cursor.close()
-    for _, item in headers[at:]:
-        if room.take(len(item.item.raw)):  # type: ignore[union-attr]  # HeaderItem
-            found.append(item)
-    return found, damaged
 
 
 def _sorted(results: Sequence[tuple[Ref, ItemResult]], accepted: int) -> Received:

@@ -16,12 +16,12 @@ from typing import Final, Protocol
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from agent import files
+from agent.batch import SpoolItem
 from agent.clock import Clock
 from agent.health import Health, Progress
 from agent.hub_client import CertificateError, HubClient, LaterError, UnrecognisedError
 from agent.hub_time import learn_time
 from agent.settings import AlarmTable, HubTable
-from agent.spool import SpoolItem
 from agent.version import SOFTWARE
 from protocol.errors import (
     Code,
@@ -189,7 +189,6 @@ class Uplink:
         self._spool.wake.clear()
         items = await self._spool.next_items(self._bytes_max, SYNC_ITEMS_MAX)
         if not items:
-            self._progress.receipt()
             held_s = self._spool.held_s()
             self._progress.turn(waits=True, rest_s=held_s)
             # What the hub asked to send later is not announced by `wake`.

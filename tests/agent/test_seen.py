@@ -100,17 +100,16 @@ def test_table_holds_what_was_added(numbers):
 
 async def test_no_walk_through_the_spool(tmp_path):
     """What is asked every second or at each batch goes by an index, however full the spool is."""
+    from agent.batch import next_batch
     from agent.keeping import _evictable
-    from agent.spool import _bodies, _objects, _Room
 
     connection = fresh()
     asked: list[str] = []
     connection.set_trace_callback(asked.append)
-    _objects(connection, _Room(10, 10))
-    _bodies(connection, _Room(10, 10), [], set())
+    next_batch(connection, 10, 10, [b"held"])
     _evictable(connection, 0, 0, pressed=False, limit=1)
     connection.set_trace_callback(None)
-    assert len(asked) == 3
+    assert len(asked) == 4
     for sql in asked:
         plan = " ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + sql))
         assert any(

@@ -14,7 +14,7 @@ from agent.health import Health, Progress
 from agent.hub_client import POLL_SILENCE_S, CertificateError, HubClient, LaterError
 from agent.settings import AlarmTable, HubTable
 from agent.tls import CaFileError
-from agent.uplink import BATCH_BYTES_MIN, Uplink
+from agent.uplink import Uplink
 from protocol.envelope import SigningKey
 from protocol.errors import (
     Code,
@@ -223,14 +223,17 @@ async def test_a_black_hole_times_out_and_is_asked_again_with_less(tmp_path):
     assert link.health.counters["sync failed"] == 2
 
 
-async def test_batches_never_shrink_below_what_a_segment_needs_to_move(tmp_path):
-    hub = Hub(*["swallow"] * 8, b"ok")
-    spool = Spool(600)
-    async with serving(hub) as url, client_of(url) as client:
+async def test_a_round_with_nothing_to_send_is_no_receipt(tmp_path):
+    """What waits but may not be sent is told as `no-progress`, however often data is sealed."""
+    spool = Spool(0)
+    async with serving(Hub(b"ok")) as url, client_of(url) as client:
         link = uplink_of(client, spool, Sync(), tmp_path)
+        before = link.progress.receipt_ns
         async with running(link):
             await spool.empty.wait()
-    assert min(spool.asked) == BATCH_BYTES_MIN
+            while not link.progress.uplink_waits:
+                await asyncio.sleep(0)
+    assert link.progress.receipt_ns == before
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
