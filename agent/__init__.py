@@ -17,7 +17,7 @@ The core, in the order in which data meets it:
     epochs       epoch keys by event time (周期密钥)
     sealer       rows to segments (原生加密); building, due: how, and when
     spool        what waits for a receipt; batch: what goes next
-    answers      resend, forks: what an answer changes
+    answers, resend, forks: what an answer changes
     resume, regain  watermarks that travel with records, and what they give back after an image
     covered      what the hub's evidence says of a resource, folded page by page
     quarantine   what was refused at the door, with its reason

@@ -30,6 +30,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 HOLD_S: Final = 60.0  # a stream whose verdict may change by itself
 HOLD_UNPROVEN_S: Final = 3600.0  # fork without evidence, again and again
+HOLD_UNBOUND_S: Final = 3600.0  # what this gateway cannot follow up: asked again this seldom
 HOLD_BRIEF_S: Final = 1.0  # a registration goes ahead
 HOLD_REFUSED_S: Final = 3600.0  # its registration was refused: asked again this seldom
 
@@ -117,10 +118,9 @@ class Answers:
             await self._refuse(ref, verdict.code, is_damaged=False)
             return
         await self._database.write("refuse", lambda c: _set_outbox(c, ref.row))
-        bound = self._bound_of(ref.stream)
-        if ref.kind == "header" and bound is not None:
+        if ref.kind == "header":
             # Not even the header is taken: the chain of this stream is over.
-            await self._forks.succeed(bound, reason=f"refused {verdict.code}")
+            await self._succeed(ref, f"refused {verdict.code}")
 
     async def _refuse(self, ref: Ref, reason: str, *, is_damaged: bool) -> None:
         """Body to `bad`, header-only item into its place; a damaged body is declared as lost."""
@@ -153,8 +153,24 @@ class Answers:
         has_head = await self._database.write("refuse", work, then=then)
         if is_damaged:
             self.alarm("body-damaged", {"seq": ref.seq})
-        if not has_head and bound is not None:
-            await self._forks.succeed(bound, reason="chain damaged")
+        if not has_head:
+            await self._succeed(ref, "chain damaged")
+
+    async def _succeed(self, ref: Ref, reason: str) -> None:
+        """A stream cannot go on, and the hub need not be asked why."""
+        bound = self._bound_of(ref.stream)
+        if bound is None:
+            self._unbound(ref, reason)
+        else:
+            await self._forks.succeed(bound, reason=reason)
+
+    def _unbound(self, ref: Ref, reason: str) -> None:
+        """Nobody here can follow the verdict up: the stream waits for a technician, alone.
+
+        Its entry can no longer be read, or the row of its stream was lost with a damaged page.
+        """
+        self._spool.hold(ref.stream, HOLD_UNBOUND_S)
+        self.alarm("stream-unbound", {"stream": ref.stream.hex(), "reason": reason})
 
     def _note(self, connection: sqlite3.Connection, bound: Bound, ref: Ref, reason: str) -> None:
         note = Gap(
@@ -174,7 +190,11 @@ class Answers:
     async def _fork(self, ref: Ref, result: ItemResult) -> None:
         verdict = result.verdict
         bound = self._bound_of(ref.stream)
-        if bound is None or bound.stream is None or not isinstance(verdict, Fork | Overlap):
+        if not isinstance(verdict, Fork | Overlap):
+            return
+        reason = "overlap" if isinstance(verdict, Overlap) else "fork"
+        if bound is None or bound.stream is None:
+            self._unbound(ref, reason)
             return
         if ref.kind == "evidence":
             covered = self._covered.setdefault(bound.id, Covered(ref.stream))
@@ -196,7 +216,6 @@ class Answers:
             self._unproven.pop(bound.id, None)
         elif self._is_hopeless(bound, ref):
             return
-        reason = "overlap" if isinstance(verdict, Overlap) else "fork"
         await self._forks.succeed(bound, covered=covered, reason=reason, stream=covered.origin)
         self.alarm("fork", {"resource": bound.local, "headers": covered.headers})
 
@@ -224,7 +243,7 @@ class Answers:
                 self._release(bound)
             return
         if isinstance(result.verdict, UnknownResource):
-            await self._unregistered(ref, bound)
+            await self._unregistered(ref)
             return
         if not isinstance(result.verdict, Missing):
             return
@@ -238,23 +257,25 @@ class Answers:
             self._spool.on_return(done[1])
 
         is_whole, _ = await self._database.write("resend", work, then=then)
-        if not is_whole and bound is not None:
-            await self._forks.succeed(bound, reason="hub lost the chain")
+        if not is_whole:
+            await self._succeed(ref, "hub lost the chain")
 
-    async def _unregistered(self, ref: Ref, bound: Bound | None) -> None:
+    async def _unregistered(self, ref: Ref) -> None:
         """The hub does not know the resource: its registration again; seldom if it was refused."""
-        hold_s = HOLD_BRIEF_S
-        if bound is not None:
-            insists = ref.stream in self._denied
-            is_wanted = await self._database.write(
-                "resend", lambda c: resend_registration(c, bound.id, is_insisting=insists)
-            )
-            if not is_wanted and not insists:
-                hold_s = HOLD_REFUSED_S
-                self._denied.add(ref.stream)
-            else:
-                self._denied.discard(ref.stream)
-        self._spool.hold(ref.stream, hold_s)
+        bound = self._bound_of(ref.stream)
+        if bound is None:
+            self._unbound(ref, Code.UNKNOWN_RESOURCE.key)
+            return
+        insists = ref.stream in self._denied
+        is_wanted = await self._database.write(
+            "resend", lambda c: resend_registration(c, bound.id, is_insisting=insists)
+        )
+        if is_wanted or insists:
+            self._denied.discard(ref.stream)
+            self._spool.hold(ref.stream, HOLD_BRIEF_S)
+        else:
+            self._denied.add(ref.stream)
+            self._spool.hold(ref.stream, HOLD_REFUSED_S)
 
     async def load(self) -> None:
         """Read which stream belongs to which resource."""

@@ -36,6 +36,14 @@ _ROWS: Final = (
     " WHERE j.stream IN (SELECT id FROM stream WHERE resource = ?)"
     " ORDER BY j.first_row, j.id"
 )
+#: Whatever may still travel, or be asked for again: bodies in any state, and header-only items.
+#: CROSS JOIN: from the few streams to their bodies, or a start would grow with the spool.
+_HOLDS: Final = (
+    "SELECT EXISTS(SELECT 1 FROM stream s CROSS JOIN body b ON b.stream = s.id"
+    " WHERE s.resource = ?1)"
+    " OR EXISTS(SELECT 1 FROM outbox o JOIN stream s ON s.id = o.stream"
+    " WHERE o.state = 0 AND o.body IS NOT NULL AND s.resource = ?1)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ class Stored:
     data: bytes
     stream: Stream | None
     counters: Counters
+    is_held: bool  # rows, bodies or headers of it are in this file
 
 
 def read_stored(connection: sqlite3.Connection, boot: bytes) -> list[Stored]:
@@ -65,10 +74,12 @@ def read_stored(connection: sqlite3.Connection, boot: bytes) -> list[Stored]:
         stream = _stream(connection, row[0], boot)
         totals = connection.execute(_TOTALS, (row[0],)).fetchone()
         counters = Counters(*totals)
+        (holds,) = connection.execute(_HOLDS, (row[0],)).fetchone()
+        is_held = bool(holds) or (stream is not None and bool(stream.rows))
         found.append(
             Stored(
                 row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8],
-                stream, counters,
+                stream, counters, is_held,
             )
         )  # fmt: skip
     return found
@@ -102,8 +113,9 @@ async def load_bounds(
 ) -> list[tuple[Bound, Bound]]:
     """Give every configured resource what the file knows of it.
 
-    What is in the file and no longer in the configuration stays bound as it was registered until
-    its rows are sealed: the spool outlives the configuration. Returns (as registered, as
+    What is in the file and no longer in the configuration stays bound as it was registered while
+    anything of it is held: the spool outlives the configuration, and what the hub answers to its
+    segments must be followed like any other's. Returns (as registered, as
     configured) of resources that are described otherwise now and still have rows of before.
     """
     changed: list[tuple[Bound, Bound]] = []
@@ -112,7 +124,7 @@ async def load_bounds(
     for found in stored:
         bound = by_id.get(found.id)
         if bound is None:
-            if found.stream is not None and found.stream.rows:
+            if found.stream is not None and found.is_held:
                 orphan = _as_registered(found)
                 if orphan is not None:
                     bounds[f"{found.local} (removed)"] = orphan
