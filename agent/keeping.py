@@ -188,7 +188,7 @@ class Keeping:
 
         async with self._lane.sealer.gate:
             await self._lane.database.write("forget", work, then=then)
-            await self._lane.runs.forget(None)
+            await self._lane.runs.forget()
 
     async def _fold(self) -> None:
         """Chains older than a week become one line a stream and day; bodies must be gone."""

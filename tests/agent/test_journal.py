@@ -338,3 +338,17 @@ async def test_what_the_ring_does_not_hold_at_a_stop_is_told(tmp_path):
     async with site.running():
         await site.drain()
     assert [(gap.count, gap.reason) for gap in gaps(site)] == [(2, "no room")]
+
+
+async def test_a_run_that_begins_while_keys_are_forgotten_keeps_its_key(tmp_path):
+    """Its rows of a whole day could not be opened."""
+    site = Site(tmp_path)
+    async with site.running():
+        await site.give(1)
+        await site.drain()
+        runs = site.core.main.runs
+        await asyncio.gather(runs.begin(), runs.forget())
+        await site.give(2)
+        await site.drain()
+        assert site.hub.numbers() == [1, 2]
+        assert site.core.pipeline.counters()["gate"].lost == 0
