@@ -1,7 +1,9 @@
 """Keeping house: evict, forget, fold, correct. Each step is small, bounded and can be cut off.
 
 Bodies stay after their receipt until the hub says that its backup has them and the grace is over,
-or until the disk is wanted: then the oldest go first. Keys go when nothing can need them any more.
+or until the disk is wanted: then the oldest go first. A hub that was restored may ask for all that
+is held, and a body that must go into another stream is opened for it: so an epoch's keys stay as
+long as a body of it, and links of the chain as long as a restored hub could lack them.
 """
 
 import sqlite3
@@ -21,6 +23,17 @@ from protocol.times import ClockSource
 EVICT_MAX: Final = 1_000  # bodies of one transaction
 FOLD_AFTER_US: Final = 7 * DAY_US
 FOLD_MAX: Final = 1_000
+
+#: Bodies whose keys are needed are due, held or in grace. Those of a stream that ended may be of
+#: any epoch that was used since: an epoch remembers only the stream in which it was used last.
+_NEEDLESS_KEYS: Final = (
+    "SELECT DISTINCT e.resource, e.epoch FROM epoch_key e WHERE e.open = 0 AND e.wrap_sent = 1"
+    " AND e.to_us < ?1 AND e.used_at < ?1"
+    " AND NOT EXISTS(SELECT 1 FROM body b WHERE b.stream = e.stream AND b.seq <= e.last_seq"
+    " AND b.state IN (2, 3, 4))"
+    " AND NOT EXISTS(SELECT 1 FROM stream s CROSS JOIN body b ON b.stream = s.id"
+    " WHERE s.resource = e.resource AND s.state = 2 AND s.id != e.stream AND b.state IN (2, 3, 4))"
+)
 
 
 class Keeping:
@@ -46,6 +59,7 @@ class Keeping:
         self._lateness_us = lateness_us
         self._forgotten_us: int | None = None
         self._corrected = ClockSource.NONE
+        self._was_pressed = False  # bodies went because the disk was wanted, since the last fold
 
     async def round(self) -> None:
         """Do what is due. Raises UnavailableError on a full disk: the next round tries again."""
@@ -81,6 +95,7 @@ class Keeping:
         if not await database.read(look):
             return False
         gone = await database.write("evict", work)
+        self._was_pressed |= pressed and gone > 0
         await database.checkpoint()
         return gone == EVICT_MAX or (pressed and gone > 0 and database.disk.share >= LEAVE_FULL)
 
@@ -169,17 +184,12 @@ class Keeping:
         queue_object(connection, make_gap(note, self.identity.signing))
 
     async def _forget(self) -> None:
-        """Keys of epochs and runs that nothing needs: receipted, out of lateness, out of grace."""
+        """Keys of epochs and runs that nothing needs: out of lateness and grace, bodies gone."""
         now_us = self._clock.now_us()
         before_us = now_us - self._lateness_us - self._grace_us
 
         def work(connection: sqlite3.Connection) -> list[tuple[bytes, int]]:
-            gone = connection.execute(
-                "SELECT DISTINCT e.resource, e.epoch FROM epoch_key e LEFT JOIN stream s"
-                " ON s.id = e.stream WHERE e.open = 0 AND e.wrap_sent = 1 AND e.to_us < ?"
-                " AND e.used_at < ? AND e.last_seq <= coalesce(s.acked_seq, -1)",
-                (before_us, before_us),
-            ).fetchall()
+            gone = connection.execute(_NEEDLESS_KEYS, (before_us,)).fetchall()
             connection.executemany("DELETE FROM epoch_key WHERE resource = ? AND epoch = ?", gone)
             return gone
 
@@ -193,11 +203,15 @@ class Keeping:
     async def _fold(self) -> None:
         """Chains older than a week become one line a stream and day; bodies must be gone."""
         before_us = self._clock.now_us() - FOLD_AFTER_US
+        safe, pressed = self._spool.backed_up_to, self._was_pressed
 
         def work(connection: sqlite3.Connection) -> None:
-            fold(connection, before_us)
+            fold(connection, before_us=before_us, backed_up_to=safe, pressed=pressed)
 
-        await self._lane.database.write("evict", work)
+        def then(_: None) -> None:
+            self._was_pressed = False
+
+        await self._lane.database.write("evict", work, then=then)
 
 
 def _has_stream(bound: Bound | None) -> bool:
@@ -249,15 +263,21 @@ def _evictable(
     return found
 
 
-def fold(connection: sqlite3.Connection, before_us: int) -> None:
-    """Replace receipted links without a body by one line a stream and day."""
+def fold(
+    connection: sqlite3.Connection, *, before_us: int, backed_up_to: int, pressed: bool
+) -> None:
+    """Replace receipted links without a body by one line a stream and day.
+
+    A hub that was restored asks for those behind its backup: without them all that is held behind
+    them must be sealed again in a new stream. Where the disk was wanted, they make room too.
+    """
     rows = connection.execute(
         "SELECT c.stream, c.seq, c.leaf, c.at FROM chain c LEFT JOIN body b"
         " ON b.stream = c.stream AND b.seq = c.seq"
         " JOIN stream s ON s.id = c.stream"
-        " WHERE b.id IS NULL AND c.leaf IS NOT NULL AND c.at < ? AND c.seq < s.next_seq - 1"
-        " LIMIT ?",
-        (before_us, FOLD_MAX),
+        " WHERE b.id IS NULL AND c.leaf IS NOT NULL AND (? OR c.leaf < ?) AND c.at < ?"
+        " AND c.seq < s.next_seq - 1 LIMIT ?",
+        (int(pressed), backed_up_to, before_us, FOLD_MAX),
     ).fetchall()
     for stream, seq, leaf, at_us in rows:
         connection.execute(
