@@ -2,6 +2,9 @@
 
 Sources in order of trust: the system's clock while the kernel says that it is synchronised, the
 hub's clock, none. Event times are never rewritten; what a clock was worth travels in segments.
+
+A hub may be wrong for an hour, and nothing of that may last. A synchronised clock is therefore
+never corrected by the hub's, and the floor is what two sources agree on: see `learn_hub`.
 """
 
 import ctypes
@@ -19,7 +22,6 @@ BUILD_TIME_US: Final = 1_795_219_200_000_000
 #: A wall clock that moved against CLOCK_BOOTTIME by more than this has been set, not slewed.
 JUMP_US: Final = 500_000
 _ERROR_UNKNOWN_US: Final = 3_600_000_000
-_DAY_US: Final = 86_400_000_000
 _ERROR_BY_FILE_US: Final = 1_000_000
 _TIMESYNCD: Final = Path("/run/systemd/timesync/synchronized")
 _TIME_ERROR: Final = 5
@@ -99,7 +101,8 @@ def boot_id() -> bytes:
 class Clock:
     """Wall and monotonic time with the hub's offset; one object a process.
 
-    `floor_us` is the newest time that was ever known to have passed (persisted by the core).
+    `floor_us` is a time that has surely passed, for as long as nobody tells what time it is
+    (persisted by the core with each receipt).
     """
 
     def __init__(
@@ -134,9 +137,30 @@ class Clock:
         return self._boot() // 1_000
 
     def best_us(self) -> int:
-        """The best guess of the true time: corrected by the hub where it is known."""
+        """The best guess of the true time; the wall clock's where nobody knows better."""
+        known_us = self.known_us()
+        return self._wall() if known_us is None else known_us
+
+    def known_us(self) -> int | None:
+        """The time by the most trusted source that there is; None if there is none."""
+        self.check()
+        if self.is_synchronised:
+            return self._wall()
+        return None if self._hub_offset_us is None else self.hub_us()
+
+    def hub_us(self) -> int:
+        """The time as the hub has it, right or wrong; the wall clock's before the first exchange.
+
+        What the hub judges by its own clock is said in this: freshness of requests, expiry of its
+        messages. So a hub that is wrong still gets its data.
+        """
         self.check()
         return self._wall() + (self._hub_offset_us or 0)
+
+    @property
+    def is_synchronised(self) -> bool:
+        """Whether the kernel vouches for the system's clock, and not for an impossible time."""
+        return self._fresh_state().synchronised and self._wall() >= BUILD_TIME_US
 
     def check(self) -> int:
         """Notice a jump of the wall clock; returns its size in µs, 0 for none.
@@ -155,11 +179,18 @@ class Clock:
         self._state_at = self._boot()
         return jump
 
-    def learn_hub(self, hub_us: int, *, sent_ns: int, received_ns: int) -> int:
+    def learn_hub(
+        self, hub_us: int, *, sent_ns: int, received_ns: int, certificate_ends_us: int | None = None
+    ) -> int:
         """Take the hub's time from an exchange between two readings of `boot_ns`.
 
         Half the round trip is the error. A worse measurement does not replace a better one
         unless they contradict each other. Returns the offset in µs.
+
+        The floor becomes the hub's time as far as a second witness goes with it: the synchronised
+        clock, else the end of the certificate under which the hub said it, else not at all. Thus
+        no word of the hub's, kept through a restart, makes its own certificate look expired, and a
+        later word takes a false one back.
         """
         self.check()
         trip_us = max(0, received_ns - sent_ns) // 1_000
@@ -169,7 +200,9 @@ class Clock:
         old = self._hub_offset_us
         if old is None or error <= self._hub_error_us or abs(offset - old) > error:
             self._hub_offset_us, self._hub_error_us = offset, error
-        self.floor_us = max(self.floor_us, hub_us)
+        witness_us = self._wall() if self.is_synchronised else certificate_ends_us
+        if witness_us is not None:
+            self.floor_us = max(BUILD_TIME_US, min(hub_us, witness_us))
         return self._hub_offset_us or 0
 
     @property
@@ -179,9 +212,8 @@ class Clock:
 
     def mark(self) -> ClockMark:
         """What the wall clock is worth now, as segments say it."""
-        state = self._fresh_state()
-        if state.synchronised:
-            return ClockMark(offset_us=0, error_us=state.error_us, source=ClockSource.SYSTEM)
+        if self.is_synchronised:
+            return ClockMark(offset_us=0, error_us=self._state.error_us, source=ClockSource.SYSTEM)
         if self._hub_offset_us is not None:
             return ClockMark(
                 offset_us=self._hub_offset_us,
@@ -189,17 +221,6 @@ class Clock:
                 source=ClockSource.HUB,
             )
         return ClockMark(offset_us=0, error_us=_ERROR_UNKNOWN_US, source=ClockSource.NONE)
-
-    def wall_is_impossible(self) -> bool:
-        """Whether the system's clock alone is before a time that has surely passed.
-
-        Libraries that look at that clock themselves (TLS) cannot be used as they are.
-        """
-        return self._wall() < self.floor_us - _DAY_US
-
-    def is_impossible(self) -> bool:
-        """Whether the best guess is before a time that has surely passed (no battery: 1970)."""
-        return self._wall() + (self._hub_offset_us or 0) < self.floor_us
 
     def _fresh_state(self) -> SystemState:
         """The kernel's word, asked at most every 16 s: marks are made for every commit."""

@@ -29,6 +29,7 @@ from agent.probe import probe_devices
 from agent.status import alarm_text, ask
 from protocol import ids
 from protocol.enrolment import Enrolled
+from protocol.envelope import only_key
 from protocol.errors import ShanmenError
 from protocol.program.hosts import is_loopback
 from protocol.program.units import Size
@@ -191,7 +192,7 @@ class Doctor:
             began = time.perf_counter()
             identity = stored.identity(keys, self._plan.config.owner)
             assert identity is not None
-            await learn_time(client, self._clock, identity.hub)
+            await learn_time(client, self._clock, only_key(identity.hub.signing_public))
             ms = (time.perf_counter() - began) * 1000
             yield self._certificate(client)
             yield Finding("ok", "hub", "hub", {"url": table.url, "ms": f"{ms:.0f}"})
@@ -239,7 +240,9 @@ class Doctor:
         }
         if offset_us is not None and abs(offset_us) > int(self._plan.config.alarm.clock_offset):
             fields["offset"] = f"{offset_us / 1e6:.0f}"
-            fields["hub_time"] = show_time(self._clock.best_us())[:19].replace("T", " ")
+            if mark.source is ClockSource.SYSTEM:
+                return Finding("warn", "clock", "clock-hub-off", fields)
+            fields["hub_time"] = show_time(self._clock.hub_us())[:19].replace("T", " ")
             return Finding("fail", "clock", "clock-off", fields)
         if mark.source is ClockSource.SYSTEM:
             return Finding("ok", "clock", "clock-system", fields)

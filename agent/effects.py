@@ -38,7 +38,7 @@ class CoreEffects:
 
     def live(self, resources: Sequence[bytes], until_us: int) -> None:
         """Short segments for a while; the vault has no part in what the hub asks for."""
-        seconds = max(0.0, (until_us - self._clock.best_us()) / 1e6)
+        seconds = max(0.0, (until_us - self._clock.hub_us()) / 1e6)
         wanted = set(resources)
         bounds = [one for one in self._core.bounds.values() if one.leaves]
         self._core.live({one.id: seconds for one in bounds if not wanted or one.id in wanted})

@@ -89,23 +89,29 @@ class HubClient:
         self._hub = hub
         self._key = key
         self._session: aiohttp.ClientSession | None = None
-        self._connector: CheckedConnector | None = None
         self.connected = False  # the last request reached the hub
-
-    @property
-    def certificate_ends_s(self) -> float | None:
-        """When the certificate of the last TLS connection expires, seconds since 1970."""
-        return None if self._connector is None else self._connector.certificate_ends_s
+        #: When the certificate of the last TLS connection expires, seconds since 1970.
+        self.certificate_ends_s: float | None = None
 
     async def open(self) -> None:
-        """Prepare the session; connects later. Raises CertificateError if `hub.ca` is unusable."""
+        """Prepare the session; connects later. Raises CaFileError if `hub.ca` is unusable."""
+        self._session = await self._new_session()
+
+    async def _new_session(self, *, asks_time: bool = False) -> aiohttp.ClientSession:
         context: ssl.SSLContext | bool = False
         if self._base.startswith("https:"):
             # Reading the system's certificates takes 20 ms on a small machine.
             context = await asyncio.to_thread(context_for, self._table.ca, self._clock)
-        self._connector = CheckedConnector(self._clock, ssl=context, limit=4, keepalive_timeout=50)
-        self._session = aiohttp.ClientSession(
-            connector=self._connector,
+        connector = CheckedConnector(
+            self._clock,
+            asks_time=asks_time,
+            note_end=self._note_end,
+            ssl=context,
+            limit=4,
+            keepalive_timeout=50,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
             timeout=aiohttp.ClientTimeout(
                 total=self._table.request_timeout.seconds,
                 connect=self._table.connect_timeout.seconds,
@@ -116,6 +122,9 @@ class HubClient:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             trust_env=False,
         )
+
+    def _note_end(self, ends_s: float) -> None:
+        self.certificate_ends_s = ends_s
 
     async def close(self) -> None:
         """Close all connections."""
@@ -139,11 +148,18 @@ class HubClient:
         )
 
     async def time(self, nonce: bytes) -> bytes:
-        """GET the hub's time, an envelope that repeats the nonce; no signature needed."""
+        """GET the hub's time, an envelope that repeats the nonce; no signature needed.
+
+        Over a connection of its own, which is not judged by what the hub said before.
+        """
         query = {"nonce": nonce.hex()}
-        return await self._whole(
-            "GET", "/v1/time", query=query, limit=limits.OBJECT_BYTES_MAX, signed=False
-        )
+        async with (
+            await self._new_session(asks_time=True) as session,
+            self._request(
+                "GET", "/v1/time", query=query, signed=False, session=session
+            ) as response,
+        ):
+            return await _read(response, limits.OBJECT_BYTES_MAX)
 
     async def get(self, path: str, query: Mapping[str, str] | None = None, *, limit: int) -> bytes:
         """GET anything that the agent may read, signed."""
@@ -189,9 +205,11 @@ class HubClient:
         body: bytes | None = None,
         signed: bool = True,
         timeout: aiohttp.ClientTimeout | None = None,
+        session: aiohttp.ClientSession | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One exchange; yields a response with status 200, everything else is raised."""
-        assert self._session is not None
+        session = session or self._session
+        assert session is not None
         asked = urlencode(query)
         make = partial(self._headers, method, path, asked, body, signed=signed)
         # The digest of a full batch takes longer than anything else may wait on the loop.
@@ -202,7 +220,7 @@ class HubClient:
         data = None if body is None else io.BytesIO(body)
         url = self._base + path + (f"?{asked}" if asked else "")
         try:
-            async with self._session.request(
+            async with session.request(
                 method, url, headers=headers, data=data, allow_redirects=False, **more
             ) as response:
                 if response.status != 200:
@@ -227,7 +245,7 @@ class HubClient:
             content_type=content_type,
             hub=self._hub,
             key=self._key,
-            created_s=self._clock.best_us() // 1_000_000,
+            created_s=self._clock.hub_us() // 1_000_000,
             nonce=secrets.token_bytes(limits.NONCE_BYTES),
         )
 

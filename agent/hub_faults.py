@@ -38,7 +38,7 @@ def fault_of(error: ShanmenError, *, url: str, ca: str | None, clock: Clock) -> 
         "file": ca or "",
         "now": show_time(clock.now_us()),
         "offset": f"{abs(offset_us) / 1e6:.0f}",
-        "hub_time": show_time(clock.best_us())[:19].replace("T", " "),
+        "hub_time": show_time(clock.hub_us())[:19].replace("T", " "),
         "version": SOFTWARE,
     }
     if isinstance(error, CaFileError):

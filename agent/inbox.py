@@ -17,6 +17,7 @@ import msgspec
 from agent.clock import Clock
 from agent.health import Health
 from agent.hub_client import HubClient, LaterError
+from agent.hub_time import learn_time, may_be_time
 from agent.settings import InboxTable
 from protocol import envelope, limits, wire
 from protocol.envelope import KeyLookup
@@ -50,7 +51,7 @@ class Effects(Protocol):
     """What messages move in the agent; absolute values, cheap, on the loop."""
 
     def live(self, resources: Sequence[bytes], until_us: int) -> None:
-        """Somebody watches these resources (none: all) until a time of the corrected clock."""
+        """Somebody watches these resources (none: all) until a time of the hub's clock."""
         ...
 
     def budget(self, batch_bytes: int, bytes_per_s: int) -> None:
@@ -105,6 +106,7 @@ class Inbox:
         self._answered: Callable[[], None] = lambda: None
         self._turn = asyncio.Lock()
         self._failures = 0
+        self._asks_time = False  # the uplink asks too, but may have nothing to send
         self._cut_short = 0  # polls in a row
         self.state = InboxState()
 
@@ -140,6 +142,7 @@ class Inbox:
                 await self._poll()
             except ShanmenError as error:
                 self._failures += 1
+                self._asks_time |= may_be_time(error, self._clock)
                 if self._failures == 1:
                     _LOG.info("inbox poll failed", extra={"reason": str(error)})
                 after_s = error.after_s if isinstance(error, LaterError) else 0.0
@@ -149,6 +152,9 @@ class Inbox:
                     await asyncio.sleep(self._wait_s(self._cut_short))
 
     async def _poll(self) -> None:
+        if self._asks_time:
+            await learn_time(self._client, self._clock, self._hub_keys())
+            self._asks_time = False
         generation, n = self.applied
         query = {
             "generation": str(generation),
@@ -213,7 +219,7 @@ class Inbox:
     async def _apply(self, message: InboxMessage) -> None:
         said, name = message.message, _name(message.message)
         state = msgspec.structs.replace(self.state, generation=message.generation, n=message.n)
-        if message.expires < self._clock.best_us():
+        if message.expires < self._clock.hub_us():
             _LOG.info("inbox message expired", extra={"kind": name, "number": message.n})
         elif not self._is_allowed(said):
             _LOG.warning("inbox message not allowed here", extra={"kind": name})
@@ -235,7 +241,7 @@ class Inbox:
         assert effects is not None, "start before run"
         match said:
             case Live():
-                latest = self._clock.best_us() + self._allowed.live_max
+                latest = self._clock.hub_us() + self._allowed.live_max
                 effects.live(said.resources, min(said.until, latest))
             case Budget():
                 effects.budget(said.batch_bytes, said.bytes_per_s)

@@ -24,6 +24,11 @@ MIB: Final = 1 << 20
 class Clock(Protocol):
     """The gateway's times. Wall time may be wrong by years; monotonic time never goes back."""
 
+    @property
+    def floor_us(self) -> int:
+        """A time that has surely passed, µs UTC; kept, for a start at which nobody knows it."""
+        ...
+
     def now_us(self) -> int:
         """Wall time as this machine believes it, µs UTC."""
         ...

@@ -124,7 +124,7 @@ class Spool:
                 put(connection, "checkpoint", outcome.checkpoint.text.encode())
             put(connection, "hub", msgspec.msgpack.encode(outcome.hub))
             put(connection, "backed_up_to", outcome.backed_up_to)
-            put(connection, "time_floor", outcome.time_us)
+            put(connection, "time_floor", self._clock.floor_us)
             return _Moved(moved, returned, is_new)
 
         def then(done: _Moved) -> None:

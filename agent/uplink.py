@@ -20,9 +20,10 @@ from agent.batch import SpoolItem
 from agent.clock import Clock
 from agent.health import Health, Progress
 from agent.hub_client import CertificateError, HubClient, LaterError, UnrecognisedError
-from agent.hub_time import learn_time
+from agent.hub_time import learn_time, may_be_time, take_time
 from agent.settings import AlarmTable, HubTable
 from agent.version import SOFTWARE
+from protocol.envelope import only_key
 from protocol.errors import (
     Code,
     DecodeError,
@@ -35,7 +36,6 @@ from protocol.limits import ANSWER_BYTES_MAX, SYNC_ITEMS_MAX
 from protocol.messages import Later
 from protocol.report import Report
 from protocol.sync import AgentSync, ItemResult, LedgerError, Outcome
-from protocol.times import ClockSource
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -48,7 +48,6 @@ _ASK_WHY_S: Final = 30.0
 #: What an operator of the hub ends; until then the hub is asked for nothing but that.
 _UNTIL_DECIDED: Final = frozenset({Code.AGENT_WAITING, Code.AGENT_SUSPENDED})
 _STRANGER: Final = frozenset({Code.UNKNOWN_KEY, Code.UNKNOWN_AGENT})
-_CLOCK_CODES: Final = frozenset({Code.CLOCK_SKEW, Code.EXPIRED})
 
 
 class Outgoing(Protocol):
@@ -140,6 +139,7 @@ class Uplink:
         self._later_s = 0.0  # the longest `later` of the last answer
         self._rest_s = 0.0  # after a good exchange, to keep the hub's budget
         self._asked_s = 0.0  # the wait that the hub asked for, 0 if it did not
+        self._asks_time = False  # what we believe of the hub's time may be why it failed
         self._knock = asyncio.Event()
         self._asked_again = asyncio.Event()
         self.refused = refused  # why the hub does not take anything from us
@@ -178,8 +178,10 @@ class Uplink:
 
     async def _round(self) -> None:
         """Send one batch if there is anything; else wait for it."""
-        if self._needs_time():
-            await learn_time(self._client, self._clock, self._sync.hub)
+        # Before anybody told the time, no signature of ours would count.
+        if self._asks_time or self._clock.known_us() is None:
+            await learn_time(self._client, self._clock, only_key(self._sync.hub.signing_public))
+            self._asks_time = False
         if self.refused in _UNTIL_DECIDED:
             # Before a whole batch is sent for nothing; raises while it is still so.
             await self._client.get("/v1/streams", limit=ANSWER_BYTES_MAX)
@@ -203,12 +205,6 @@ class Uplink:
             self._reports.batch_over()
         self._progress.turn(waits=False)
 
-    def _needs_time(self) -> bool:
-        """Whether nobody has told the time yet: before that, no signature of ours would count."""
-        if self._clock.hub_offset_us is not None:
-            return False
-        return self._clock.mark().source is ClockSource.NONE or self._clock.is_impossible()
-
     async def _exchange(self, items: Sequence[SpoolItem]) -> None:
         body = self._sync.request(
             [waiting.item for waiting in items],
@@ -223,10 +219,6 @@ class Uplink:
         except LaterError as error:
             if error.code is Code.TIMEOUT:
                 self._bytes_max = max(BATCH_BYTES_MIN, min(size, self._bytes_max) // 2)
-            raise
-        except ShanmenError as error:
-            if error.code in _CLOCK_CODES:
-                await learn_time(self._client, self._clock, self._sync.hub)
             raise
         received_ns = self._clock.boot_ns()
         outcome = self._sync.receive(raw, now_us=self._clock.now_us())
@@ -255,11 +247,16 @@ class Uplink:
 
     def _learn(self, outcome: Outcome, sent_ns: int, received_ns: int, size: int) -> None:
         """Time and pace, from a verified answer."""
-        offset = self._clock.learn_hub(outcome.time_us, sent_ns=sent_ns, received_ns=received_ns)
-        if abs(offset) > int(self._alarms.clock_offset):
-            self._health.raise_alarm("clock-offset", offset=f"{offset / 1e6:.1f}")
-        else:
-            self._health.clear_alarm("clock-offset")
+        offset = take_time(
+            self._client, self._clock, outcome.time_us, sent_ns=sent_ns, received_ns=received_ns
+        )
+        wrong = "hub-clock" if self._clock.is_synchronised else "clock-offset"
+        is_off = abs(offset) > int(self._alarms.clock_offset)
+        for alarm in ("hub-clock", "clock-offset"):
+            if is_off and alarm == wrong:
+                self._health.raise_alarm(alarm, offset=f"{offset / 1e6:.1f}")
+            else:
+                self._health.clear_alarm(alarm)
         seconds = (received_ns - sent_ns) / 1e9
         if seconds * 4 < self._table.request_timeout.seconds:
             self._bytes_max = min(self._hub_bytes_max, self._bytes_max * 2)
@@ -312,6 +309,7 @@ class Uplink:
         """Say once what is wrong; the tries that follow are only counted."""
         error = state.outcome.exception() if state.outcome is not None else None
         self._health.counters["sync failed"] += 1
+        self._asks_time |= may_be_time(error, self._clock)
         if state.attempt_number == 1:
             _LOG.warning("sync failed", extra={"reason": str(error)})
         if isinstance(error, LedgerError):

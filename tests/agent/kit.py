@@ -65,6 +65,7 @@ class FakeClock:
     boot_us: int = 5_000_000
     source: ClockSource = ClockSource.SYSTEM
     offset_us: int = 0
+    floor_us: int = 0
 
     def now_us(self) -> int:
         return self.wall_us

@@ -161,7 +161,8 @@ async def test_doctor_of_a_good_installation(tmp_path):
 
 
 async def test_doctor_names_the_remedy_of_every_failure(tmp_path):
-    _, findings = await examine(tmp_path, Talking(owner=False, off=-3_600))
+    clock = Clock(system=lambda: SystemState(synchronised=False, error_us=0))
+    _, findings = await examine(tmp_path, Talking(owner=False, off=-3_600), clock=clock)
     say = Messages("en")
     failed = {one.name: one.lines(say) for one in findings if one.level != "ok"}
     assert "timedatectl" in failed["clock"][1]
@@ -169,6 +170,15 @@ async def test_doctor_names_the_remedy_of_every_failure(tmp_path):
     assert "shanmen principal add" in failed["owner"][1]
     for name, text in failed.items():
         assert len(text) == 2, (name, text)
+
+
+async def test_doctor_does_not_ask_to_set_a_synchronised_clock_to_a_wrong_hubs(tmp_path):
+    clock = Clock(system=lambda: SystemState(synchronised=True, error_us=1))
+    found, _ = await examine(tmp_path, Talking(off=-3_600), clock=clock)
+    text, remedy = found["clock"].lines(Messages("en"))
+    assert "the hub's clock is off by -3600 s" in text
+    assert "hub's admin" in remedy
+    assert "timedatectl" not in remedy
 
 
 @pytest.mark.parametrize(

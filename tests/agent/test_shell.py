@@ -211,13 +211,12 @@ def test_clock_jump_back_moves_the_offset_with_it():
     assert clock.check() == 0
 
 
-def test_clock_1970_is_known_to_be_impossible_until_the_hub_tells():
+def test_clock_1970_is_no_time_until_the_hub_tells():
     times = Times(wall=3_600_000_000)
-    clock = times.clock(floor_us=BUILD_TIME_US + 5)
-    assert clock.is_impossible()
+    clock = times.clock()
+    assert clock.known_us() is None
     clock.learn_hub(BUILD_TIME_US + 10**10, sent_ns=times.boot, received_ns=times.boot)
-    assert not clock.is_impossible()
-    assert clock.best_us() == BUILD_TIME_US + 10**10
+    assert clock.known_us() == clock.best_us() == BUILD_TIME_US + 10**10
 
 
 # --- keys at rest --------------------------------------------------------------------------------

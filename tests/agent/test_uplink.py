@@ -516,9 +516,9 @@ async def test_old_tls_is_refused(certificates):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     async with serving(Hub(b"ok"), context=context) as url:
         async with client_of(url, ca=str(certificates / "ca.pem")) as client:
-            assert client._connector._ssl.minimum_version is ssl.TLSVersion.TLSv1_2
-            assert client._connector._ssl.verify_mode is ssl.CERT_REQUIRED
-            assert client._connector._ssl.check_hostname
+            assert client._session.connector._ssl.minimum_version is ssl.TLSVersion.TLSv1_2
+            assert client._session.connector._ssl.verify_mode is ssl.CERT_REQUIRED
+            assert client._session.connector._ssl.check_hostname
 
 
 async def test_an_authority_that_cannot_be_read(tmp_path):
