@@ -173,16 +173,31 @@ async def test_a_restart_in_the_wrong_hour_does_not_lock_out_an_unsynchronised_g
 
 
 async def test_only_the_question_for_the_time_overlooks_what_the_hub_said_before(tmp_path):
-    hub = WrongHub(tmp_path, ahead_us=0, begins=-1)
+    hub = WrongHub(tmp_path, ahead_us=0)
     clock = unsynchronised(3_600_000_000)
     async with serving(hub, context=hub.context) as url:
         async with client_of(url, clock=clock, ca=hub.ca) as client:
+            await learn_time(client, clock, KEYS)
+            await client.sync(b"x")  # this connection was judged by the hub's time of then
+            hub.requests.clear()
             hub.ahead_us = 10 * YEAR_US
             for _ in range(2):
                 await learn_time(client, clock, KEYS)
                 with pytest.raises(CertificateError):
                     await client.sync(b"x")
     assert {path.partition("?")[0] for _, path, *_ in hub.requests} == {"/v1/time"}
+
+
+async def test_the_date_of_this_machine_is_not_asked_while_it_is_not_synchronised(tmp_path):
+    hub = WrongHub(tmp_path, ahead_us=20 * 86_400_000_000, begins=10)
+    clock = unsynchronised(now_us())
+    async with serving(hub, context=hub.context) as url:
+        async with client_of(url, clock=clock, ca=hub.ca) as client:
+            await learn_time(client, clock, KEYS)
+            assert await client.sync(b"x") == b"ok"
+        async with client_of(url, ca=hub.ca) as client:
+            with pytest.raises(CertificateError):
+                await client.sync(b"x")
 
 
 def test_a_word_without_a_witness_does_not_move_the_floor():
