@@ -162,6 +162,12 @@ class Spool:
         self._not_before.clear()
         self.wake.set()
 
+    async def has_due(self) -> bool:
+        """Whether a body may be sent; one that is held until the owner is confirmed may not."""
+        query = "SELECT EXISTS(SELECT 1 FROM body WHERE state = 2)"
+        row = await self._database.read(lambda connection: connection.execute(query).fetchone())
+        return bool(row[0])
+
     async def stats(self) -> SpoolStats:
         """What waits and what is kept; O(1) in the spool's size."""
 

@@ -34,16 +34,18 @@ class Watch:
         clock: Clock,
         hub: HubTable,
         alarms: AlarmTable,
-        database_answers: Callable[[], Awaitable[object]],
-        has_due: Callable[[], bool],
+        has_due: Callable[[], Awaitable[bool]],
         is_full: Callable[[], bool],
     ) -> None:
+        """has_due: asks the database whether a body may be sent now; its answer is a sign of life.
+
+        A body that is held until the owner is confirmed may not: nobody can make progress with it.
+        """
         self._notifier = notifier
         self._progress = progress
         self._health = health
         self._clock = clock
         self._alarms = alarms
-        self._database_answers = database_answers
         self._has_due = has_due
         self._is_full = is_full
         watchdog_s = notifier.watchdog_s
@@ -64,34 +66,36 @@ class Watch:
         jump = self._clock.check()
         if jump:
             _LOG.warning("clock jumped", extra={"by_ms": jump // 1000})
-        self._judge_receipts()
         self._say("disk-full", on=self._is_full())
-        alive = await self._spool_lives() and self._uplink_lives()
+        has_due = await self._ask_spool()
+        if has_due is None:
+            return False
+        self._judge_receipts(has_due=has_due)
+        alive = self._uplink_lives(has_due=has_due)
         if alive:
             self._notifier.alive()
         return alive
 
-    async def _spool_lives(self) -> bool:
+    async def _ask_spool(self) -> bool | None:
         try:
             async with asyncio.timeout(max(self.period_s, 5.0)):
-                await self._database_answers()
+                return await self._has_due()
         except TimeoutError:
             _LOG.error("spool does not answer")
-            return False
-        return True
+            return None
 
-    def _uplink_lives(self) -> bool:
+    def _uplink_lives(self, *, has_due: bool) -> bool:
         silent_s = self._progress.since_turn_s()
-        if self._progress.uplink_waits and not self._has_due():
+        if self._progress.uplink_waits and not has_due:
             return True
         if silent_s <= self._turn_s:
             return True
         _LOG.error("uplink is stuck", extra={"seconds": int(silent_s)})
         return False
 
-    def _judge_receipts(self) -> None:
+    def _judge_receipts(self, *, has_due: bool) -> None:
         """Raise an alarm when data waits and no receipt comes: no error is not yet progress."""
-        if not self._has_due():
+        if not has_due:
             self._progress.receipt()
         late = self._progress.since_receipt_s() > self._alarms.no_progress.seconds
         self._say("no-progress", on=late)

@@ -253,9 +253,10 @@ def watched():
     progress = Progress(clock.boot_ns, clock.boot_ns(), clock.boot_ns())
     state = {"due": False, "full": False, "hang": False}
 
-    async def database():
+    async def has_due():
         if state["hang"]:
             await asyncio.Event().wait()
+        return state["due"]
 
     fed = Fed()
     watch = Watch(
@@ -265,8 +266,7 @@ def watched():
         clock=clock,
         hub=HubTable(url="https://h"),
         alarms=AlarmTable(),
-        database_answers=database,
-        has_due=lambda: state["due"],
+        has_due=has_due,
         is_full=lambda: state["full"],
     )
     return times, watch, fed, progress, health, state

@@ -1,0 +1,76 @@
+"""A site whose owner is not confirmed yet: what is sealed is held, and nobody is to blame for it."""
+
+import asyncio
+import contextlib
+from types import SimpleNamespace
+
+from agent.health import Health, Progress
+from agent.settings import AlarmTable, HubTable
+from agent.uplink import Uplink
+from agent.watch import Watch
+from tests.agent.kit import Site, identity
+from tests.agent.test_inbox_watch import Fed
+from tests.agent.test_shell import Times
+from tests.agent.test_uplink import Reports
+
+
+class Client:
+    connected = True
+    certificate_ends_s = None
+
+    def __init__(self, hub):
+        self.hub = hub
+
+    async def sync(self, body):
+        return self.hub.handle(body)
+
+
+async def test_bodies_that_are_held_do_not_starve_the_watchdog_of_a_quiet_site(tmp_path):
+    site = Site(tmp_path, confirmed=False)
+    times = Times(synchronised=True)
+    clock = times.clock()
+    health = Health(clock.now_us)
+    progress = Progress(clock.boot_ns, clock.boot_ns(), clock.boot_ns())
+    table, alarms, fed = HubTable(url="http://127.0.0.1"), AlarmTable(), Fed()
+    async with site.running():
+        await site.give(1)
+        await site.seal()
+        link = Uplink(
+            client=Client(site.hub),
+            sync=site.sync,
+            spool=site.core.spool,
+            clock=clock,
+            health=health,
+            progress=progress,
+            table=table,
+            alarms=alarms,
+            reports=Reports(),
+            inbox=SimpleNamespace(applied=(0, 0)),
+            folder=tmp_path,
+        )
+        watch = Watch(
+            notifier=fed,
+            progress=progress,
+            health=health,
+            clock=clock,
+            hub=table,
+            alarms=alarms,
+            has_due=site.core.spool.has_due,
+            is_full=lambda: False,
+        )
+        task = asyncio.create_task(link.run())
+        async with asyncio.timeout(10):
+            while not progress.uplink_waits:  # the objects went, the body may not
+                await asyncio.sleep(0)
+        assert (await site.core.spool.stats()).due == 1
+        for _ in range(60):
+            times.pass_s(60)
+            assert await watch.look()
+        assert "no-progress" not in health.alarms
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await site.core.confirm_owner(identity(site.hub))
+        assert await site.core.spool.has_due()
+        times.pass_s(600)
+        assert not await watch.look()  # now it could be sent, and nobody sends it
