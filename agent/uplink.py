@@ -43,6 +43,8 @@ BATCH_BYTES_MIN: Final = 64 * 1024
 #: After a small batch, segments are left to gather so long: a request costs the hub four times
 #: what a segment in it does (measured: 1.7 ms of CPU a segment alone, 0.3 ms at eight a batch).
 GATHER_S: Final = 0.1
+#: The longest rest for the hub's pace: a batch of the smallest size always goes after it.
+REST_S_MAX: Final = 600.0
 #: `later` for so long is not about load.
 _ASK_WHY_S: Final = 30.0
 #: What an operator of the hub ends; until then the hub is asked for nothing but that.
@@ -139,6 +141,7 @@ class Uplink:
         self._later_s = 0.0  # the longest `later` of the last answer
         self._rest_s = 0.0  # after a good exchange, to keep the hub's budget
         self._asked_s = 0.0  # the wait that the hub asked for, 0 if it did not
+        self._paced = asyncio.Event()  # the hub set another pace
         self._asks_time = False  # what we believe of the hub's time may be why it failed
         self._knock = asyncio.Event()
         self._asked_again = asyncio.Event()
@@ -155,10 +158,18 @@ class Uplink:
             self._asked_again.set()
 
     def budget(self, batch_bytes: int, bytes_per_s: int) -> None:
-        """What the hub allows; the configuration's own bound holds as well."""
-        self._hub_bytes_max = max(BATCH_BYTES_MIN, min(batch_bytes, int(self._table.batch)))
+        """What the hub allows; the configuration's own bound holds as well.
+
+        At a slow pace batches are as small as lets it be kept with rests of REST_S_MAX; a pace that
+        is slower than the smallest batch after each of those is not kept.
+        """
+        most = min(batch_bytes, int(self._table.batch))
+        if bytes_per_s:
+            most = min(most, int(bytes_per_s * REST_S_MAX))
+        self._hub_bytes_max = max(BATCH_BYTES_MIN, most)
         self._bytes_max = min(self._bytes_max, self._hub_bytes_max)
         self._bytes_per_s = bytes_per_s
+        self._paced.set()
 
     async def run(self) -> None:
         """Send until cancelled. Raises FatalError if the state of the spool is unknown."""
@@ -174,7 +185,15 @@ class Uplink:
                 with attempt:
                     await self._round()
             if self._rest_s:
-                await asyncio.sleep(self._rest_s)
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Keep the hub's pace, with progress that says so; another pace ends the rest."""
+        self._paced.clear()
+        self._progress.turn(waits=True, rest_s=self._rest_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._rest_s):
+                await self._paced.wait()
 
     async def _round(self) -> None:
         """Send one batch if there is anything; else wait for it."""
@@ -264,7 +283,7 @@ class Uplink:
             self._bytes_max = max(BATCH_BYTES_MIN, min(self._bytes_max, outcome.budget))
         owed_s = size / self._bytes_per_s - seconds if self._bytes_per_s else 0.0
         is_full = size * 2 > self._bytes_max
-        self._rest_s = max(owed_s, 0.0 if is_full else GATHER_S)
+        self._rest_s = max(min(owed_s, REST_S_MAX), 0.0 if is_full else GATHER_S)
 
     def _judge(self, outcome: Outcome) -> None:
         """What the hub said of the request as a whole."""

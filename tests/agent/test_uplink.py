@@ -14,7 +14,7 @@ from agent.health import Health, Progress
 from agent.hub_client import POLL_SILENCE_S, CertificateError, HubClient, LaterError
 from agent.settings import AlarmTable, HubTable
 from agent.tls import CaFileError
-from agent.uplink import Uplink
+from agent.uplink import REST_S_MAX, Uplink
 from protocol.envelope import SigningKey
 from protocol.errors import (
     Code,
@@ -397,6 +397,31 @@ async def test_the_hubs_budget_and_pace_are_kept(tmp_path):
             await spool.empty.wait()
     assert spool.asked[0] == 200_000
     assert set(spool.asked[1:]) == {100_000}
+
+
+async def test_a_pace_that_is_too_slow_neither_stops_the_uplink_nor_looks_like_a_stop(tmp_path):
+    hub = Hub(b"ok")
+    spool = Spool(300)
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        link.budget(200_000, 1)
+        async with running(link):
+            while not link.progress.uplink_waits:
+                await asyncio.sleep(0)
+            assert len(hub.requests[0][-1]) <= BATCH_BYTES_MIN
+            assert -REST_S_MAX < link.progress.since_turn_s() < 10 - REST_S_MAX
+            link.budget(200_000, 0)
+            await spool.empty.wait()
+
+
+async def test_batches_at_a_slow_pace_are_small_enough_to_keep_it(tmp_path):
+    spool = Spool(0)
+    async with client_of("http://127.0.0.1:9") as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        link.budget(1 << 20, 300)
+        async with running(link):
+            await spool.empty.wait()
+    assert spool.asked == [300 * REST_S_MAX]
 
 
 async def test_a_request_is_signed_and_small(tmp_path):
