@@ -100,9 +100,16 @@ async def run(plan: Plan, notifier: Notifier, *, clock: Clock | None = None) -> 
     notifier.send(STATUS="starting", EXTEND_TIMEOUT_USEC=_REPAIR_US)
     try:
         stop = asyncio.Event()
+
+        def end() -> None:
+            # From the signal on: a repair does not look at `stop`, and may be cut off anywhere.
+            if not stop.is_set():
+                _end_by_force_after(STOP_S)
+            stop.set()
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, end)
         parts = await put_together(plan, notifier, clock or Clock())
         _settle_memory()
         try:
@@ -292,7 +299,6 @@ async def _serve(parts: Parts, notifier: Notifier, stop: asyncio.Event) -> None:
             notifier.ready(parts.plan.config.hub.url)
             _LOG.info("running", extra={"drivers": len(parts.plan.drivers)})
             await stop.wait()
-            _end_by_force_after(STOP_S)
             notifier.stopping()
             parts.stopping = True
             parts.supervisor.pause()
