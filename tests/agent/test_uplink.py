@@ -14,7 +14,7 @@ from agent.health import Health, Progress
 from agent.hub_client import POLL_SILENCE_S, CertificateError, HubClient, LaterError
 from agent.settings import AlarmTable, HubTable
 from agent.tls import CaFileError
-from agent.uplink import REST_S_MAX, Uplink
+from agent.uplink import BATCH_BYTES_MIN, REST_S_MAX, Uplink
 from protocol.envelope import SigningKey
 from protocol.errors import (
     Code,
