@@ -8,13 +8,15 @@ from typing import Final
 
 from agent.answers import Answers
 from agent.batch import Ref
+from agent.database import Database
 from agent.forks import Forks
 from agent.keeping import Keeping
 from agent.lane import Lane, folder_of
+from agent.memory import keep_inside
 from agent.mending import mend, open_questions
 from agent.pipeline import Pipeline
 from agent.ports import Clock, CoreSettings, Identity, Paths, Randomness
-from agent.recovery import Damage, open_database
+from agent.recovery import Damage, any_trace, open_database
 from agent.resend import Returned
 from agent.resources import Bound, bind
 from agent.rest import RootKey
@@ -94,6 +96,10 @@ class Core:
         folder_of(paths.folder)
         root = RootKey(root_key, random)
         bounds = {r.local: bind(r, identity.agent) for r in settings.resources}
+        kept_inside = None
+        if any_trace(paths.vault) or not all(bound.leaves for bound in bounds.values()):
+            kept_inside = await open_database(paths.vault, budget_bytes=settings.vault_budget_bytes)
+            await keep_inside(kept_inside[0], bounds)
         inside = {local: bound for local, bound in bounds.items() if not bound.leaves}
         outside = {local: bound for local, bound in bounds.items() if bound.leaves}
         database, damage = await open_database(paths.spool, budget_bytes=settings.budget_bytes)
@@ -112,9 +118,9 @@ class Core:
         await main.load()
         questions = await mend(main, damage, identity, clock) if damage else open_questions(main)
         vault = None
-        if inside:
+        if kept_inside is not None:
             vault = await _open_vault(
-                paths, settings, identity, clock, (inside, root_key, boot, vault_random)
+                kept_inside, settings, identity, clock, (inside, root_key, boot, vault_random)
             )
         core = cls(
             main=main,
@@ -241,7 +247,7 @@ class Core:
 
 
 async def _open_vault(
-    paths: Paths,
+    opened: tuple[Database, Damage],
     settings: CoreSettings,
     identity: Identity,
     clock: Clock,
@@ -249,7 +255,7 @@ async def _open_vault(
 ) -> Lane:
     """The lane of what never leaves; `own`: its resources, root key, boot id and random source."""
     inside, root_key, boot, random = own
-    database, damage = await open_database(paths.vault, budget_bytes=settings.vault_budget_bytes)
+    database, damage = opened
     vault = Lane(
         database=database,
         bounds=inside,

@@ -94,10 +94,14 @@ class Lane:
         await self.journal.load()
         await self.runs.begin()
         for before, bound in changed:
+            if before.is_sealed:
+                await self.epochs.load(before)
             await self.sealer.seal_all(before)
             bound.stream, bound.epoch, bound.counters = (
                 before.stream, before.epoch, before.counters
             )  # fmt: skip
+            if bound.is_sealed:
+                await self.epochs.load(bound)  # those that have a key for each of its groups
 
     async def run(self) -> None:
         """Journal and seal until `stop`. Raises FatalError if the file's state is unknown."""

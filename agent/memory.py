@@ -4,19 +4,22 @@ Only what is unsealed is listed row by row; totals stand beside the streams.
 """
 
 import sqlite3
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from agent.database import Database
 from agent.ports import ResourceSettings
-from agent.register import Register
+from agent.register import Register, open_schema_row
 from agent.resources import Bound, Counters, JournalRow, Stream
 from agent.schema import StreamState
 from protocol.envelope import decode_payload, parse
 from protocol.errors import ShanmenError
-from protocol.grades import Grade, more_open
+from protocol.grades import Grade, more_open, rules
 from protocol.ids import ObjectId, ResourceId, RunId, StreamId
+from protocol.packs import Pack
 from protocol.registration import Registration, pack_of
 from protocol.segment import layout_of
 
@@ -138,6 +141,18 @@ async def load_bounds(
     return changed
 
 
+async def keep_inside(database: Database, bounds: Mapping[str, Bound]) -> None:
+    """Hold what is in the vault key-protected (重点保护级), whatever the configuration says now.
+
+    The main file knows nothing of these resources, so it cannot be the one that keeps them.
+    """
+    stored = await database.read(lambda c: c.execute("SELECT id FROM resource").fetchall())
+    ids = {row[0] for row in stored}
+    for bound in bounds.values():
+        if bound.leaves and bound.id in ids:
+            bound.grade, bound.is_grade_kept = Grade.KEY_PROTECTED, True
+
+
 def _restore(bound: Bound, found: Stored) -> None:
     if more_open(bound.grade, Grade(found.grade)):
         # Towards openness it needs the owner, not an editor of agent.toml.
@@ -149,11 +164,10 @@ def _restore(bound: Bound, found: Stored) -> None:
 
 
 def _as_registered(found: Stored) -> Bound | None:
-    """A resource as its entry says it; None for one whose entry cannot be read any more."""
+    """A resource as its entry or schema says it; None where that cannot be read any more."""
     try:
-        entry = decode_payload(parse(found.data), Registration)
-        pack = pack_of(entry)
-    except ShanmenError:
+        pack = _pack_of(found)
+    except (ShanmenError, msgspec.DecodeError):
         return None
     bound = Bound(
         settings=ResourceSettings(local=found.local, pack=pack),
@@ -165,3 +179,10 @@ def _as_registered(found: Stored) -> Bound | None:
     )
     _restore(bound, found)
     return bound
+
+
+def _pack_of(found: Stored) -> Pack:
+    """The pack that the rows of before were written by. Raises ShanmenError, DecodeError."""
+    if rules(Grade(found.grade)).leaves:
+        return pack_of(decode_payload(parse(found.data), Registration))
+    return open_schema_row(found.data)

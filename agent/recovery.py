@@ -76,6 +76,11 @@ async def open_database(path: Path, *, budget_bytes: int) -> tuple[Database, Dam
     return database, damage
 
 
+def any_trace(path: Path) -> bool:
+    """Whether a database is or was here, also one that was lost since."""
+    return path.exists() or reserve_of(path).exists() or note_of(path).exists()
+
+
 def _examine(path: Path) -> Damage:
     """Everything that is done before SQLite opens the file for good."""
     damage = _remembered(path)

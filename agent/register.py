@@ -23,6 +23,7 @@ from protocol.errors import Code, ConfigError
 from protocol.grades import rules
 from protocol.ids import ObjectId, PrincipalId, StreamId
 from protocol.limits import REASON_CHARS_MAX
+from protocol.packs import Pack
 from protocol.registration import (
     Classification,
     Coordinates,
@@ -80,7 +81,7 @@ class Register:
         envelope = self._envelope(bound, version)
         if envelope is None:
             entry = NO_ENTRY
-            data = msgspec.msgpack.encode([bound.local, bound.pack])
+            data = schema_row(bound)
             self._keep_schema(connection, bound, data)
         else:
             entry, data = envelope.object_id, envelope.raw
@@ -215,6 +216,16 @@ class Register:
 
     def _basis(self) -> OwnerBasis:
         return self.identity.owner_basis if self.identity.owner else "none"
+
+
+def schema_row(bound: Bound) -> bytes:
+    """What stands in the vault in the place of an entry: msgpack of [local name, pack]."""
+    return msgspec.msgpack.encode([bound.local, bound.pack])
+
+
+def open_schema_row(data: bytes) -> Pack:
+    """The pack of a schema that `schema_row` made. Raises msgspec.DecodeError."""
+    return msgspec.msgpack.decode(data, type=tuple[str, Pack])[1]
 
 
 def queue_object(

@@ -1,6 +1,7 @@
 """One look at the running agent, as `status` and `doctor` get it over the socket: JSON, no secrets.
 
-Nothing of key-protected resources is in it: the vault has a look of its own, for the owner.
+Of key-protected resources it tells nothing but a grade that was kept and how full the vault is:
+their counts are with the vault, for the owner.
 """
 
 from collections.abc import Sequence
@@ -70,6 +71,11 @@ async def snapshot(
         },
         "spool": await _spool(plan, core),
         "resources": _resources(plan, core),
+        "grades_kept": {  # stricter than configured; with those that are in the vault
+            name: rules(bound.grade).name_en
+            for name, bound in core.bounds.items()
+            if bound.is_grade_kept
+        },
         "drivers": [_driver(slot) for slot in slots],
         "devices": [_device(name, health) for name in sorted(health.devices)],
         "counters": dict(health.counters),
@@ -111,7 +117,6 @@ def _resources(plan: Plan, core: Core) -> list[dict[str, Any]]:
                 "id": ids.show(core.bounds[name].id),
                 "pack": core.bounds[name].pack.id,
                 "grade": rules(core.bounds[name].grade).name_en,
-                "grade_kept": core.bounds[name].is_grade_kept,  # stricter than configured
                 "promise": promise.value if promise else "",
                 "produced": one.produced,
                 "records": one.journalled,

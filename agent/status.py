@@ -134,10 +134,9 @@ def lines(snapshot: dict[str, Any], say: Messages) -> list[str]:
     out.append(say("status.owner", owner=snapshot["owner"] or say("status.nobody")))
     out.append(say("status.clock", source=say(f"clock.{clock['source']}"), **_ms(clock)))
     out.append(say("status.spool", **spool))
-    for one in snapshot["resources"]:
-        out.append(say("status.resource", **one))
-        if one.get("grade_kept"):
-            out.append(say("config.grade-kept", name=one["name"], grade=one["grade"]))
+    out += [say("status.resource", **one) for one in snapshot["resources"]]
+    for name, grade in snapshot["grades_kept"].items():
+        out.append(say("config.grade-kept", name=name, grade=grade))
     out += [_driver_line(driver, say) for driver in snapshot["drivers"]]
     out += [_device_line(device, say) for device in snapshot["devices"]]
     return out

@@ -293,8 +293,9 @@ def test_status_lines_in_both_languages():
         "spool": dict.fromkeys(("due", "due_bytes", "journal", "quarantine", "used", "budget"), 7),
         "resources": [
             dict.fromkeys(("records", "accepted", "lost", "duplicates"), 1)
-            | {"name": "r", "grade": "key-protected", "grade_kept": True}
+            | {"name": "r", "grade": "general-protected"}
         ],
+        "grades_kept": {"r": "general-protected", "s": "key-protected"},
         "drivers": [{"name": "mqtt/x", "promise": "A", "running": False, "last_error": "gone"}],
         "devices": [
             {"name": "d", "state": "garbled", "detail": why, "last_seen_us": None, "counters": {}}
