@@ -169,14 +169,15 @@ class Journal:
                 await self._commit_group()
         finally:
             self._failed = sys.exception()  # None after a stop
-            self._give_up()
+            self.give_up()
 
     def stop(self) -> None:
         """Let `run` end after one last commit of what is pending."""
         self._stopping = True
         self._wake.set()
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """Refuse what is pending: nothing is committed any more."""
         self._refuse(self._take_all(), UnavailableError(Code.STOPPING))
 
     async def _due(self) -> bool:

@@ -4,6 +4,8 @@ There are two lanes at most: what may leave, and the vault. They share nothing, 
 """
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,8 +21,9 @@ from agent.resources import Bound
 from agent.rest import RootKey
 from agent.runs import Runs
 from agent.schema import BodyState
-from agent.sealer import Sealer
+from agent.sealer import RETRY_S, Sealer
 from agent.seen import Seen
+from protocol.errors import Code, UnavailableError
 
 
 class Lane:
@@ -81,6 +84,9 @@ class Lane:
             live_age_s=settings.live_age_s,
             body_state=body_state,
         )
+        #: (as registered, as configured), while rows of before wait under an older description.
+        self._described_anew: deque[tuple[Bound, Bound]] = deque()
+        self._stopping = asyncio.Event()
         self.journal.is_awaited = self.sealer.awaits
         database.level_changed = self._level_changed
         self._level_changed(database.level)
@@ -96,22 +102,53 @@ class Lane:
         for before, bound in changed:
             if before.is_sealed:
                 await self.epochs.load(before)
+            self.bounds[bound.local] = before
+            self._described_anew.append((before, bound))
+        with contextlib.suppress(UnavailableError):
+            await self._describe_anew()
+
+    async def _describe_anew(self) -> None:
+        """Seal the rows of resources that are described otherwise now as they were; then bind anew.
+
+        Raises UnavailableError on a full disk: they stay bound as they were, and only the hub's
+        receipts make room. Nothing may be journalled until then: it would be bound to both.
+        """
+        while self._described_anew:
+            before, bound = self._described_anew[0]
+            if self.database.level >= DiskLevel.FULL:
+                raise UnavailableError(Code.DISK_FULL)
             await self.sealer.seal_all(before)
             bound.stream, bound.epoch, bound.counters = (
                 before.stream, before.epoch, before.counters
             )  # fmt: skip
             if bound.is_sealed:
                 await self.epochs.load(bound)  # those that have a key for each of its groups
+            self.bounds[bound.local] = bound
+            self._described_anew.popleft()
+
+    async def _take_readings(self) -> None:
+        while self._described_anew and not self._stopping.is_set():
+            try:
+                await self._describe_anew()
+            except UnavailableError:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RETRY_S):
+                        await self._stopping.wait()
+        if self._described_anew:
+            self.journal.give_up()
+        else:
+            await self.journal.run()
 
     async def run(self) -> None:
         """Journal and seal until `stop`. Raises FatalError if the file's state is unknown."""
         async with asyncio.TaskGroup() as tasks:
             name = self.database.path.stem
-            tasks.create_task(self.journal.run(), name=f"{name}-journal")
+            tasks.create_task(self._take_readings(), name=f"{name}-journal")
             tasks.create_task(self.sealer.run(), name=f"{name}-sealer")
 
     def stop(self) -> None:
         """Commit what is pending, finish the segment that is being sealed, end `run`."""
+        self._stopping.set()
         self.journal.stop()
         self.sealer.stop()
 
