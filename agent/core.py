@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final
 
 from agent.answers import Answers
 from agent.batch import Ref
 from agent.database import Database
+from agent.disk import LEAVE_FULL, DiskLevel
 from agent.forks import Forks
 from agent.keeping import Keeping
 from agent.lane import Lane, folder_of
@@ -28,6 +29,7 @@ from protocol.ids import ResourceId
 from protocol.wraps import Seen
 
 KEEP_S: Final = 1.0  # between rounds of housekeeping
+VAULT_NOTE_US: Final = 600_000_000  # between notes of what a full vault could not take
 LAST_NOTE_S: Final = 2.0  # of a stop, for a disk that may not answer
 
 
@@ -48,6 +50,8 @@ class Core:
         self.main = main
         self.vault = vault
         self.bounds = bounds
+        if vault is not None:
+            vault.journal.lets_go = self._vault_lets_go
         self.identity = identity
         self.spool = Spool(main.database, clock)
         self.pipeline = Pipeline(main=main, vault=vault, bounds=bounds, clock=clock, root=root)
@@ -201,6 +205,21 @@ class Core:
         self.forks.identity = self.answers.identity = self.keeping.identity = identity
         self.spool.wake.set()
 
+    @property
+    def vault_level(self) -> DiskLevel:
+        """How full the vault is; NORMAL where there is none."""
+        return DiskLevel.NORMAL if self.vault is None else self.vault.database.level
+
+    def _vault_lets_go(self) -> bool:
+        """A full vault stops nobody else: it is emptied by hand only, so it may stay so for years.
+
+        Where the main file takes nothing either, or somebody else filled the file system,
+        everything waits and nothing is lost.
+        """
+        if self.vault is None or self.vault_level not in {DiskLevel.ACKS_STOP, DiskLevel.FULL}:
+            return False
+        return self.vault.database.disk.share >= LEAVE_FULL and self.main.database.room.is_set()
+
     async def run(self) -> None:
         """Journal, seal and keep house until `stop`. Raises FatalError in an exception group."""
         async with asyncio.TaskGroup() as tasks:
@@ -208,9 +227,10 @@ class Core:
             tasks.create_task(self.main.run(), name="main")
             if self.vault is not None:
                 tasks.create_task(self.vault.run(), name="vault")
-        with contextlib.suppress(UnavailableError, TimeoutError):
-            async with asyncio.timeout(LAST_NOTE_S):
-                await self.keeping.tell_losses()  # what the last commits could not take
+                tasks.create_task(self._keep_vault(self.vault), name="vault-keeping")
+        await self._last_notes(self.keeping.tell_losses())  # what the last commits could not take
+        if self.vault is not None:
+            await self._last_notes(self.vault.tell_losses())
 
     async def keep_house(self) -> None:
         """One round of housekeeping: evict, correct, forget. `run` does it every second."""
@@ -223,6 +243,26 @@ class Core:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KEEP_S):
                     await self._stopping.wait()
+
+    async def _keep_vault(self, vault: Lane) -> None:
+        """Find room again; declare what a full vault could not take, seldom: it is full."""
+        told_us = self.clock.monotonic_us()
+        while not self._stopping.is_set():
+            with contextlib.suppress(UnavailableError):
+                if vault.database.level >= DiskLevel.FULL:
+                    await vault.look_for_room()
+                if self.clock.monotonic_us() - told_us >= VAULT_NOTE_US:
+                    told_us = self.clock.monotonic_us()
+                    await vault.tell_losses()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEEP_S):
+                    await self._stopping.wait()
+
+    @staticmethod
+    async def _last_notes(telling: Awaitable[object]) -> None:
+        with contextlib.suppress(UnavailableError, TimeoutError):
+            async with asyncio.timeout(LAST_NOTE_S):
+                await telling
 
     def stop(self) -> None:
         """Commit what is pending and let `run` end; readings that come later are refused."""

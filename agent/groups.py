@@ -23,7 +23,7 @@ from protocol.times import Quality
 ROW_RECORDS_MAX: Final = 2_000  # records of one journal row
 ROW_BYTES_MAX: Final = 1 << 20
 
-_MAY_WAIT: Final = frozenset({Promise.D, Promise.E})
+MAY_WAIT: Final = frozenset({Promise.D, Promise.E})  # polled: their source keeps it
 _MAYBE_REPEAT: Final = int(Quality.MAYBE_REPEAT)
 _LENGTH: Final = 4
 #: What a record of a wrong shape can raise on its way into columns.
@@ -46,7 +46,7 @@ class Pending:
     @property
     def is_waited_for(self) -> bool:
         """Whether its commit may not wait for others."""
-        return self.reading.urgent or self.reading.promise not in _MAY_WAIT
+        return self.reading.urgent or self.reading.promise not in MAY_WAIT
 
 
 @dataclass(slots=True)

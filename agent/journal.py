@@ -16,7 +16,8 @@ from agent.acknowledge import acknowledge
 from agent.commits import Change, Committed, Stamp, count_without_rows
 from agent.covered import Key
 from agent.database import Database
-from agent.groups import Part, Pending, Prepared, place_of, prepare
+from agent.groups import MAY_WAIT, Part, Pending, Prepared, place_of, prepare
+from agent.losses import Losses
 from agent.ports import Clock, Randomness
 from agent.quarantine import Quarantine
 from agent.regain import note_befores, put_watermarks
@@ -59,8 +60,8 @@ class Journal:
         self.watermarks: dict[Key, bytes] = {}
         self._noted: set[tuple[bytes, bytes, Key]] = set()  # run, resource, source
         self.commits = 0
-        #: Lost since the last gap note, by resource and reason: count, first and last wall time.
-        self.losses: dict[tuple[str, str], tuple[int, int, int]] = {}
+        self.losses = Losses(bounds)
+        self.lets_go: Callable[[], bool] = lambda: False  # whether a full file may stop nobody
         self._database = database
         self._bounds = bounds
         self._runs = runs
@@ -125,26 +126,16 @@ class Journal:
         """Class C cannot be asked again and does not wait: above the ring it is counted."""
         size = pending.size + RING_OVERHEAD_BYTES
         if self._ring + size > RING_BYTES or self._records > 4 * PENDING_RECORDS_MAX:
-            self._drop(pending)
+            self.losses.drop(pending.reading, pending.wall_us)
             pending.future.set_result(None)  # it is accounted for, and its driver goes on
             return False
         self._ring += size
-        pending.future.add_done_callback(lambda _: self._leave_ring(size))
+
+        def leave(_: asyncio.Future[None]) -> None:
+            self._ring -= size
+
+        pending.future.add_done_callback(leave)
         return True
-
-    def _leave_ring(self, size: float) -> None:
-        self._ring -= size
-
-    def _drop(self, pending: Pending) -> None:
-        for rows in pending.reading.rows:
-            bound = self._bounds.get(rows.resource)
-            if bound is not None:
-                bound.counters.lost += len(rows.records)
-            self._lose(rows.resource, "no room", len(rows.records), pending.wall_us)
-
-    def _lose(self, local: str, reason: str, count: int, at_us: int) -> None:
-        before = self.losses.get((local, reason), (0, at_us, at_us))
-        self.losses[local, reason] = (before[0] + count, before[1], at_us)
 
     @property
     def has_room(self) -> bool:
@@ -202,10 +193,24 @@ class Journal:
                 pass
         return False
 
+    def make_way(self) -> None:
+        """If the file `lets_go`: count as lost what waits, but not what polled sources keep."""
+        if not self.lets_go():
+            return
+        group = self._take_all()
+        lost = [p for p in group if p.reading.promise not in MAY_WAIT]
+        for pending in lost:
+            self.losses.drop(pending.reading, pending.wall_us)
+        acknowledge(lost)
+        if kept := [p for p in group if p.reading.promise in MAY_WAIT]:
+            self._put_back(kept)
+        self._wake.clear()
+
     async def _wait_for_room(self) -> None:
+        self.make_way()
         try:
             async with asyncio.timeout(1.0):
-                await self._database.room.wait()
+                await (self._wake if self.lets_go() else self._database.room).wait()
         except TimeoutError:
             pass  # look again: a stop may have been asked for
 
@@ -311,7 +316,7 @@ class Journal:
         for pending in group:
             if not pending.future.done():
                 if pending.reading.promise is Promise.C:
-                    self._drop(pending)  # nobody has it any more
+                    self.losses.drop(pending.reading, pending.wall_us)  # nobody has it any more
                 pending.future.set_exception(error)
                 pending.future.exception()  # whoever does not wait for it is not told twice
 
@@ -389,6 +394,6 @@ class Journal:
         for bound in committed.prepared.duplicates:
             bound.counters.duplicates += 1
         for local, count in committed.uncounted.items():
-            self._lose(local, "quarantine full", count, stamp.wall_us)
+            self.losses.add(local, "quarantine full", count, stamp.wall_us)
         self.watermarks.update(committed.prepared.watermarks)
         self._noted |= committed.noted

@@ -13,11 +13,10 @@ from agent.disk import LEAVE_FULL, DiskLevel
 from agent.lane import Lane
 from agent.ports import DAY_US, Clock, Identity, Randomness
 from agent.register import NONCE_BYTES, queue_object
-from agent.resources import Bound
 from agent.schema import OutboxState, StreamState
 from agent.spool import Spool
 from protocol.ids import StreamId
-from protocol.notes import Correction, Gap, make_correction, make_gap
+from protocol.notes import Correction, make_correction
 from protocol.times import ClockSource
 
 EVICT_MAX: Final = 1_000  # bodies of one transaction
@@ -66,9 +65,7 @@ class Keeping:
         while await self._evict():
             pass
         if self._lane.database.level >= DiskLevel.FULL:
-            await self._lane.database.checkpoint()
-            # Whoever else filled the file system may have made room: a small write finds out.
-            await self._lane.database.write("evict", _touch)
+            await self._lane.look_for_room()
             return
         self._release()
         await self._correct()
@@ -142,46 +139,8 @@ class Keeping:
 
     async def tell_losses(self) -> None:
         """Records that went uncommitted: quarantine full, or a source that cannot wait."""
-        bounds, losses = self._lane.bounds, self._lane.journal.losses
-        # A note names a stream: what was lost before the first record waits for it.
-        told = {key: loss for key, loss in losses.items() if _has_stream(bounds.get(key[0]))}
-        if not told:
-            return
-
-        def work(connection: sqlite3.Connection) -> None:
-            for (local, reason), (count, first_us, last_us) in told.items():
-                self._gap(connection, bounds[local], count, (first_us, last_us), reason)
-
-        def then(_: None) -> None:
-            for key, (count, _first_us, last_us) in told.items():
-                now = losses.pop(key)
-                if now[0] > count:
-                    losses[key] = (now[0] - count, last_us, now[2])
-
-        await self._lane.database.write("note", work, then=then)
-        self._spool.wake.set()
-
-    def _gap(
-        self,
-        connection: sqlite3.Connection,
-        bound: Bound,
-        count: int,
-        span: tuple[int, int],
-        reason: str,
-    ) -> None:
-        if bound.stream is None:
-            return
-        note = Gap(
-            resource=bound.id,
-            stream=bound.stream.id,
-            unit="time",
-            first=span[0],
-            last=max(span),
-            count=count,
-            reason=reason,
-            nonce=self._random(NONCE_BYTES),
-        )
-        queue_object(connection, make_gap(note, self.identity.signing))
+        if await self._lane.tell_losses():
+            self._spool.wake.set()
 
     async def _forget(self) -> None:
         """Keys of epochs and runs that nothing needs: out of lateness and grace, bodies gone."""
@@ -212,10 +171,6 @@ class Keeping:
             self._was_pressed = False
 
         await self._lane.database.write("evict", work, then=then)
-
-
-def _has_stream(bound: Bound | None) -> bool:
-    return bound is not None and bound.stream is not None
 
 
 def evict(
@@ -290,10 +245,6 @@ def fold(
             (stream, at_us // DAY_US, seq, seq, leaf, leaf),
         )
         connection.execute("DELETE FROM chain WHERE stream = ? AND seq = ?", (stream, seq))
-
-
-def _touch(_connection: sqlite3.Connection) -> None:
-    """Write nothing but the commit number."""
 
 
 def _has_unsynced(connection: sqlite3.Connection) -> bool:

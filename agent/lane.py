@@ -131,6 +131,7 @@ class Lane:
             try:
                 await self._describe_anew()
             except UnavailableError:
+                self.journal.make_way()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(RETRY_S):
                         await self._stopping.wait()
@@ -145,6 +146,16 @@ class Lane:
             name = self.database.path.stem
             tasks.create_task(self._take_readings(), name=f"{name}-journal")
             tasks.create_task(self.sealer.run(), name=f"{name}-sealer")
+
+    async def look_for_room(self) -> None:
+        """Leave the state FULL if there is room again. Raises UnavailableError."""
+        await self.database.checkpoint()
+        # Whoever else filled the file system may have made room: a small write finds out.
+        await self.database.write("evict", lambda _: None)
+
+    async def tell_losses(self) -> bool:
+        """Declare in this file what it could not take; False if nothing was lost."""
+        return await self.journal.losses.tell(self.database, self.register, self.random)
 
     def stop(self) -> None:
         """Commit what is pending, finish the segment that is being sealed, end `run`."""

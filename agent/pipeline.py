@@ -7,18 +7,15 @@ look like as columns is decided once a commit group (`groups.prepare`), not once
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from typing import Final
 
 from agent.disk import DiskLevel
-from agent.groups import Pending
+from agent.groups import MAY_WAIT, Pending
 from agent.lane import Lane
 from agent.ports import Clock
 from agent.resources import Bound, Counters
 from agent.rest import RootKey
 from agent.seen import KEY_BYTES
 from devices.driver import Promise, Reading, Rows
-
-_POLLED: Final = frozenset({Promise.D, Promise.E})
 
 
 class Pipeline:
@@ -64,7 +61,7 @@ class Pipeline:
         """Wait until a source of this class is welcome; polled ones stop at 85 % of the disk."""
         if not self._main.journal.has_room:
             await self._main.journal.room()
-        if promise in _POLLED:
+        if promise in MAY_WAIT:
             await self._main.polled_room.wait()
 
     def watermark(self, driver: str, source: str) -> bytes | None:

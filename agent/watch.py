@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from agent.clock import Clock
+from agent.disk import DiskLevel
 from agent.health import Health, Progress
 from agent.notify import Notifier
 from agent.settings import AlarmTable, HubTable
@@ -36,6 +37,7 @@ class Watch:
         alarms: AlarmTable,
         has_due: Callable[[], Awaitable[bool]],
         is_full: Callable[[], bool],
+        vault_level: Callable[[], DiskLevel],
     ) -> None:
         """has_due: asks the database whether a body may be sent now; its answer is a sign of life.
 
@@ -48,6 +50,7 @@ class Watch:
         self._alarms = alarms
         self._has_due = has_due
         self._is_full = is_full
+        self._vault_level = vault_level
         watchdog_s = notifier.watchdog_s
         self.period_s = LOOK_S if watchdog_s is None else min(LOOK_S, watchdog_s / 3)
         # The longest that an honest uplink is busy: one exchange and one wait.
@@ -67,6 +70,10 @@ class Watch:
         if jump:
             _LOG.warning("clock jumped", extra={"by_ms": jump // 1000})
         self._say("disk-full", on=self._is_full())
+        vault = self._vault_level()
+        if vault is not DiskLevel.UNKNOWN:
+            self._say("vault-filling", on=vault is DiskLevel.POLLED_STOP)
+            self._say("vault-full", on=vault >= DiskLevel.ACKS_STOP)
         has_due = await self._ask_spool()
         if has_due is None:
             return False

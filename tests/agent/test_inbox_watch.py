@@ -7,6 +7,7 @@ import logging
 import pytest
 from aiohttp import web
 
+from agent.disk import DiskLevel
 from agent.health import Health, Progress
 from agent.inbox import Inbox
 from agent.notify import Notifier
@@ -251,7 +252,7 @@ def watched():
     clock = times.clock()
     health = Health(clock.now_us)
     progress = Progress(clock.boot_ns, clock.boot_ns(), clock.boot_ns())
-    state = {"due": False, "full": False, "hang": False}
+    state = {"due": False, "full": False, "hang": False, "vault": DiskLevel.NORMAL}
 
     async def has_due():
         if state["hang"]:
@@ -268,6 +269,7 @@ def watched():
         alarms=AlarmTable(),
         has_due=has_due,
         is_full=lambda: state["full"],
+        vault_level=lambda: state["vault"],
     )
     return times, watch, fed, progress, health, state
 
@@ -285,6 +287,20 @@ async def test_a_resting_uplink_and_an_absent_hub_are_progress_enough(watched):
         assert await watch.look()
     assert "no-progress" in health.alarms
     assert fed.times == 102
+
+
+async def test_a_vault_that_fills_is_told_before_it_is_full(watched):
+    _times, watch, _fed, _progress, health, state = watched
+    for level, alarms in (
+        (DiskLevel.POLLED_STOP, {"vault-filling"}),
+        (DiskLevel.ACKS_STOP, {"vault-full"}),
+        (DiskLevel.UNKNOWN, {"vault-full"}),  # says nothing of how full it is
+        (DiskLevel.FULL, {"vault-full"}),
+        (DiskLevel.NORMAL, set()),
+    ):
+        state["vault"] = level
+        await watch.look()
+        assert set(health.alarms) == alarms
 
 
 async def test_a_stuck_uplink_starves_the_watchdog(watched):
