@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent import logs
 from agent.faults import Exit, Fault
@@ -30,6 +30,9 @@ from protocol.errors import DecodeError
 from protocol.program.arguments import own_words
 from protocol.program.messages import language
 from protocol.program.settings import ConfigProblems, problem_lines
+
+if TYPE_CHECKING:
+    from agent.vault import Exported
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -90,7 +93,9 @@ def _parser(say: Messages) -> argparse.ArgumentParser:
     add(commands, "doctor", "doctor")
     one = add(commands, "vault", "vault")
     acts = one.add_subparsers(dest="act", required=True, metavar="ACT")
-    add(acts, "export", "export").add_argument("file", type=Path, help=say("help.file"))
+    one = add(acts, "export", "export")
+    one.add_argument("file", type=Path, help=say("help.file"))
+    one.add_argument("--remove", action="store_true", help=say("help.remove"))
     return parser
 
 
@@ -215,15 +220,36 @@ def _vault(options: argparse.Namespace, say: Messages) -> Exit:
     if not source.exists():
         raise Fault(Exit.NO_VAULT, "vault-none", folder=plan.folder)
     try:
-        done = vault.export(source, options.file)
+        if options.remove:
+            done = _carry_out(plan, source, options.file)
+        else:
+            done = vault.export(source, options.file)
     except FileExistsError as error:
         raise Fault(Exit.USAGE, "output-exists", file=options.file) from error
     except DecodeError as error:
         raise Fault(Exit.DISK, "storage", folder=plan.folder, reason=error) from error
     print(say("vault.done", file=options.file, records=done.records, resources=done.resources))
+    if options.remove:
+        print(say("vault.removed", segments=done.segments, file=options.file))
     if done.waiting:
         print(say("vault.waiting", waiting=done.waiting))
     return Exit.OK
+
+
+def _carry_out(plan: Plan, source: Path, target: Path) -> "Exported":
+    from agent import vault
+    from agent.status import FolderLock
+
+    if source.stat().st_uid != os.geteuid():
+        # Files that are made beside the vault would be somebody's whom the agent cannot read.
+        raise Fault(Exit.USAGE, "vault-owner", user=source.owner())
+    lock = FolderLock(plan.folder)
+    lock.take()
+    try:
+        budget = int(plan.config.storage.vault_budget)
+        return asyncio.run(vault.carry_out(source, target, budget_bytes=budget))
+    finally:
+        lock.release()
 
 
 _COMMANDS: Final[dict[str, Callable[[argparse.Namespace, Messages], Exit]]] = {

@@ -18,7 +18,7 @@ TRANSACTIONS: Final[dict[str, str]] = {
     " of a restored hub: all that is held is due again",
     "fork": "covered rows and bodies out, new stream, resume taken back",
     "refuse": "body to bad, header-only item and note into the outbox",
-    "evict": "at most 1,000 bodies in grace",
+    "evict": "at most 1,000 bodies in grace; of the vault, all that was carried out",
     "forget": "epoch keys and runs that nothing needs any more, old identities of messages",
     "owner": "wraps for keys that were made before the owner was known; held bodies become due",
     "correct": "correction notes for what an unsynchronised clock stamped",

@@ -267,7 +267,7 @@ async def test_a_loss_outlives_a_full_disk(tmp_path):
     async with site.running():
         await site.give(0)
         journal, database = site.core.main.journal, site.core.main.database
-        journal._lose("gate", "no room", 3, site.clock.wall_us)
+        journal.losses.add("gate", "no room", 3, site.clock.wall_us)
         real = database._transact
 
         def full(name, work):
@@ -281,7 +281,7 @@ async def test_a_loss_outlives_a_full_disk(tmp_path):
 
         def grows(name, work):
             if name == "note":  # the sealer writes too, at times of its own
-                journal._lose("gate", "no room", 2, site.clock.wall_us)
+                journal.losses.add("gate", "no room", 2, site.clock.wall_us)
             return real(name, work)
 
         database._transact = grows
@@ -318,7 +318,7 @@ async def test_a_journal_that_failed_takes_nothing_more(tmp_path):
 async def test_a_loss_before_the_first_record_waits_for_its_stream(tmp_path):
     site = Site(tmp_path)
     async with site.running():
-        site.core.main.journal._lose("gate", "quarantine full", 3, site.clock.wall_us)
+        site.core.main.journal.losses.add("gate", "quarantine full", 3, site.clock.wall_us)
         await site.core.keep_house()
         await site.give(1)
         await site.core.keep_house()

@@ -8,7 +8,7 @@ from tests.agent.kit import Site
 from tests.shared import ROOT
 
 CORE = (
-    "acknowledge adoption answers building core database disk epochs forks groups journal keeping lane"
+    "acknowledge adoption answers building core database disk epochs forks groups journal keeping lane losses"
     " memory mending pipeline quarantine recovery register resources rest rows runs salvage schema sealer"
     " seen segments spool vault wal effects service"
 ).split()
