@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from types import SimpleNamespace
 
+from agent.disk import DiskLevel
 from agent.health import Health, Progress
 from agent.settings import AlarmTable, HubTable
 from agent.uplink import Uplink
@@ -57,6 +58,7 @@ async def test_bodies_that_are_held_do_not_starve_the_watchdog_of_a_quiet_site(t
             alarms=alarms,
             has_due=site.core.spool.has_due,
             is_full=lambda: False,
+            vault_level=lambda: DiskLevel.UNKNOWN,
         )
         task = asyncio.create_task(link.run())
         async with asyncio.timeout(10):
