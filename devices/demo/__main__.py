@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from devices.catalogues import catalogue
+from devices.demo.beside import waits_ms
 from devices.demo.chaos import SECONDS_MIN, Harm, schedule, wreak
 from devices.demo.children import CommandError
 from devices.demo.line import Line
 from devices.demo.reconcile import Account, reconcile
 from devices.demo.report import Station, figures, station_of, tell
-from devices.demo.site import RESOURCES
+from devices.demo.site import BESIDE, PASSAGE_RESOURCE, RESOURCES, SILENT
 from devices.demo.texts import say, text
 from devices.simulators.books import read_books
 from devices.simulators.broker import ACK_WAIT_S, BrokerError
@@ -135,6 +136,11 @@ async def _account(line: Line, status: dict[str, Any]) -> tuple[list[Account], d
     for resource in RESOURCES:
         rows = await line.read(resource)
         accounts.append(await asyncio.to_thread(reconcile, books.get(resource, []), rows, resource))
+        if resource == PASSAGE_RESOURCE:
+            accounts[-1].others_ms = waits_ms(
+                books.get(resource, []), rows,
+                silent=SILENT, others=BESIDE, killed_us=line.agent.killed_us,
+            )  # fmt: skip
         accepted = await line.accepted(ids[resource]) if resource in ids else -1
         stations[resource] = station_of(status, resource, accepted)
     return accounts, stations

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ class Child:
     folder: Path
     log: Path
     env: Mapping[str, str] = field(default_factory=dict)
-    kills: int = 0
+    killed_us: list[int] = field(default_factory=list)  # when, µs UTC
     failures: list[str] = field(default_factory=list)
     _process: asyncio.subprocess.Process | None = None
     _watch: asyncio.Task[None] | None = None
@@ -78,7 +79,7 @@ class Child:
         """SIGKILL it, wherever it is."""
         if self._process is not None and not self.ended:
             self._expected = True
-            self.kills += 1
+            self.killed_us.append(time.time_ns() // 1000)
             self._process.kill()
             await self._gone()
 

@@ -11,14 +11,19 @@ import aiohttp
 
 from devices.demo.children import Child, CommandError, command, output_of
 from devices.demo.proxy import Link
-from devices.demo.site import RESOURCES, write_site
+from devices.demo.site import BAUD, GATES, RESOURCES, SILENT_UNIT, Wires, write_site
 from devices.demo.texts import say
 from devices.simulators.broker import Broker, free_port
 
 SITE: Final = "511527-A0007"
 #: Time a part may take until it is ready.
 READY_S: Final = 30.0
-_SIMULATORS: Final = ("carpark", "gates", "counters")
+#: Simulators that publish to the broker.
+_PUBLISHERS: Final = ("carpark", "gates")
+#: When one counter of the RS-485 line falls silent, and for how long, in seconds. It keeps its total. One that forgot it in the moment in which the agent is killed between answer
+#: and commit would take persons with it that nobody can know.
+_DIES: Final = ("--dies", f"{SILENT_UNIT}:10:15", "--keeps")
+_PASSINGS_A_SECOND: Final = 40
 _POLL_S: Final = 0.2
 
 
@@ -36,19 +41,28 @@ class Line:
         self._config = folder / "site" / "agent.toml"
         self.hub = self._child("hub", "shanmen-hub", "serve", "--data", str(folder / "hub"))
         self.agent = self._child("agent", "shanmen-agent", "run", "--config", str(self._config))
-        self.simulators = [
-            Child(
-                name,
-                [
-                    *(sys.executable, "-m", f"devices.simulators.{name}"),
-                    *("--broker", self.broker.url, "--books", str(self.book(name))),
-                    *("--seed", str(seed)),
-                ],
-                folder,
-                folder / f"{name}.log",
-            )
-            for name in _SIMULATORS
+        self._wires = Wires(folder / "ports", free_port())
+        self._publishers = [
+            self._simulator(name, name, "--broker", self.broker.url) for name in _PUBLISHERS
         ]
+        self._wired = [
+            *(
+                self._simulator(
+                    f"gate-{gate}", "serial_gate", "--port", str(self._wires.gate(gate)),
+                    "--gate", gate, *more,
+                )
+                for gate, more in GATES.items()
+            ),
+            self._simulator(
+                "bus", "modbus_bus", "--port", str(self._wires.bus), "--baud", str(BAUD),
+                "--tcp", str(self._wires.tcp_port), "--rate", str(_PASSINGS_A_SECOND), *_DIES,
+            ),
+        ]  # fmt: skip
+
+    @property
+    def simulators(self) -> list[Child]:
+        """The devices."""
+        return [*self._publishers, *self._wired]
 
     @property
     def children(self) -> list[Child]:
@@ -63,7 +77,7 @@ class Line:
     @property
     def books(self) -> list[Path]:
         """The simulators' books."""
-        return [self.book(name) for name in _SIMULATORS]
+        return [self.book(one.name) for one in self.simulators]
 
     def book(self, name: str) -> Path:
         """The book of one simulator."""
@@ -71,13 +85,13 @@ class Line:
 
     async def open(self) -> None:
         """Set everything up and start it. Raises CommandError, BrokerError, TimeoutError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._wires.folder.mkdir(parents=True, exist_ok=True)
         await self.broker.start()
         await self.link.open()
         say("line.broker", url=self.broker.url)
         await self._open_hub()
         await self._open_agent()
-        for simulator in self.simulators:
+        for simulator in self._publishers:
             await simulator.start()
 
     async def _open_hub(self) -> None:
@@ -116,6 +130,7 @@ class Line:
             data=self.folder / "agent",
             hub=f"http://127.0.0.1:{self.link.port}",
             broker=self.broker.url,
+            wires=self._wires,
             seed=self._seed,
         )
         token = await self._run("shanmen-hub", "token", "new", "--site", SITE,
@@ -123,6 +138,8 @@ class Line:
         await self._run("shanmen-agent", "enrol", token.split()[0], "--owner", self.owner,
                         "--config", str(self._config))  # fmt: skip
         await self._run("shanmen-agent", "check", "--config", str(self._config))
+        for simulator in self._wired:  # what hangs on a wire is there before whoever listens
+            await simulator.start()
         await self.agent.start()
         # The broker keeps for the agent what is published from the moment it subscribed.
         status = await self.agent_ready()
@@ -194,6 +211,11 @@ class Line:
         return Child(
             name, [command(words[0]), *words[1:]], self.folder, self.folder / f"{name}.log"
         )
+
+    def _simulator(self, name: str, module: str, *more: str) -> Child:
+        words = [sys.executable, "-m", f"devices.simulators.{module}", *more]
+        words += ["--books", str(self.book(name)), "--seed", str(self._seed)]
+        return Child(name, words, self.folder, self.folder / f"{name}.log")
 
     def _check(self, child: Child) -> None:
         if child.ended:

@@ -46,6 +46,7 @@ class Account:
     altered: int = 0  # content differs from the books
     unknown: int = 0  # read back, and in no book
     examples: list[str] = field(default_factory=list)  # the first findings, in words
+    others_ms: list[float] = field(default_factory=list)  # see `beside`
 
     @property
     def kept(self) -> bool:

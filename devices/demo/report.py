@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from devices.demo.beside import p99
 from devices.demo.chaos import Harm
 from devices.demo.figures import Figures
 from devices.demo.reconcile import PROMISES, Account
@@ -13,6 +14,10 @@ _COLUMNS: Final = (
     ("resource", 17), ("class", 5), ("produced", 9), ("acknowledged", 10), ("journalled", 10),
     ("sealed", 8), ("accepted", 8), ("read", 9), ("lost", 6), ("duplicated", 6),
 )  # fmt: skip
+
+
+#: What `others_p99_ms` is.
+OTHERS: Final = "ms from passing to journal, at most, beside the silent counter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,10 @@ def figures(
     records = sum(one.read for one in accounts)
     found.add("records", float(records), "read back and decrypted by the owner")
     found.add("records_per_minute", records / seconds * 60 if seconds else None, "records")
+    waits_ms = [wait for one in accounts for wait in one.others_ms]
+    if waits_ms or harm:
+        found.add("others_p99_ms", p99(waits_ms), OTHERS)
+        found.add("others_records", float(len(waits_ms)), "records that others_p99_ms is of")
     if harm:
         found.add("kills_of_agent", float(harm.agent_kills))
         found.add("kills_of_hub", float(harm.hub_kills))

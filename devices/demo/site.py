@@ -1,10 +1,13 @@
-"""The simulated site's `agent.toml`: one car park, two gates, a hand-held checker, four counters.
+"""The simulated scenic area's `agent.toml`: car park, ticket gates, counters, a ticketing system.
 
-It is what a technician would write; nothing in it is known to the agent otherwise.
+Bays over LoRaWAN; two gates on serial lines; four counters on one RS-485 line and one on Modbus TCP;
+checks of a ticketing system and of hand-helds on JSON topics. It is what a technician would write; nothing in it is known to the agent otherwise.
 """
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from devices.simulators.carpark import (
     BAY_RESOURCE,
@@ -14,8 +17,10 @@ from devices.simulators.carpark import (
     LOT_TOPIC,
     park,
 )
-from devices.simulators.counters import RESOURCE as PASSAGE_RESOURCE
 from devices.simulators.gates import CHECK_RESOURCE, HANDHELD_RESOURCE
+from devices.simulators.modbus_bus import RESOURCE as PASSAGE_RESOURCE
+from devices.simulators.modbus_bus import Counter, counters
+from devices.simulators.serial_gate import CHECK_RESOURCE as GATE_RESOURCE
 
 #: Every resource of the site by local name, with its domain pack.
 RESOURCES = {
@@ -23,10 +28,20 @@ RESOURCES = {
     LOT_RESOURCE: "parking.lot",
     HEALTH_RESOURCE: "device.health",
     LINK_RESOURCE: "device.link",
+    GATE_RESOURCE: "ticket.check",
     CHECK_RESOURCE: "ticket.check",
     HANDHELD_RESOURCE: "ticket.check",
     PASSAGE_RESOURCE: "visitor.passage",
 }
+
+#: Gates on serial lines by number, and how each differs in its simulator: one knows repeats (a
+#: ticket is held before it again), the other's plug is pulled now and then.
+GATES: Final = {"S1": ("--repeats", "0", "--unplug-every", "40"), "S2": ("--repeats", "0.3")}
+#: The counter on the RS-485 line that falls silent, by unit number and name, and those beside it.
+SILENT_UNIT, SILENT = 3, "L3"
+BESIDE: Final = ("L1", "L2", "L4")
+#: Speed of the RS-485 line, bit/s.
+BAUD: Final = 57_600
 
 #: Who the agent is, and a hub that it asks again soon: nobody wants to wait in a demo or a test.
 HEAD = """\
@@ -115,21 +130,59 @@ free = {{ path = "free" }}
 occupied = {{ path = "occupied" }}
 """
 
-_COUNTERS = """
+_GATE = """
 [[device]]
-id = "counters-{bits}"
-profile = "mqtt/json"
+id = "{gate}"
+profile = "serial_line/gate"
+resource = "{resource}"
+connection = {{ port = "{port}" }}
+map = {{ gate_no = {{ const = "{gate}" }} }}
+policy = {{ repeat_window = "30s" }}
+"""
+
+# The line is short and fast: an answer that has not begun after 100 ms does not come.
+_BUS = """
+[[bus]]
+id = "rs485"
+port = "{port}"
+baud = {baud}
+turnaround = "5ms"
+timeout = "100ms"
+probe_max = "3s"
+"""
+
+_COUNTER = """
+[[device]]
+id = "{name}"
+profile = "modbus/generic"
 resource = "{passages}"
-connection = {{ mqtt = "site", topic = "{topic}", device_level = 1 }}
-time = {{ device = "ts" }}
+connection = {{ {place} }}
+poll = {{ every = "100ms" }}
 [device.map]
-line_id = {{ path = "line" }}
-in_count = {{ path = "in_total", counter = {{ wrap = {wrap}, max_step = 10000 }} }}
-out_count = {{ path = "out_total", counter = {{ wrap = {wrap}, max_step = 10000 }} }}
+line_id = {{ const = "{name}" }}
+in_count = {{ register = "holding:0", type = "{kind}", words = "low_first", counter = {{ max_step = 10000 }} }}
+out_count = {{ register = "holding:{second}", type = "{kind}", words = "low_first", counter = {{ max_step = 10000 }} }}
 """
 
 
-def write_site(folder: Path, *, data: Path, hub: str, broker: str, seed: int) -> Path:
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """Where what is not on the broker hangs; its simulators are started with the same."""
+
+    folder: Path  # of stable paths, as udev makes them: a plug that is in again has the same
+    tcp_port: int  # of the counter on Modbus TCP
+
+    @property
+    def bus(self) -> Path:
+        """The RS-485 line."""
+        return self.folder / "rs485"
+
+    def gate(self, gate: str) -> Path:
+        """The serial line of one gate."""
+        return self.folder / f"gate-{gate}"
+
+
+def write_site(folder: Path, *, data: Path, hub: str, broker: str, wires: Wires, seed: int) -> Path:
     """Write `agent.toml` and the lists of sensors into a folder; gives the file's path.
 
     seed: that of the car park, which decides the sensors' identities.
@@ -154,10 +207,28 @@ def write_site(folder: Path, *, data: Path, hub: str, broker: str, seed: int) ->
         ("handheld", HANDHELD_RESOURCE, ""),
     ):
         text += CHECKS.format(id=name, resource=resource, topic=f"{name}/+/check", policy=policy)
-    for bits, topic in ((16, "counters/16/+"), (32, "counters/32/+")):
-        text += _COUNTERS.format(
-            bits=bits, passages=PASSAGE_RESOURCE, topic=topic, wrap=1 << bits
-        ).replace("device_level = 1", "device_level = 2")
+    text += "".join(
+        _GATE.format(gate=gate, resource=GATE_RESOURCE, port=wires.gate(gate)) for gate in GATES
+    )
+    text += _BUS.format(port=wires.bus, baud=BAUD)
+    for unit, counter in counters(random.Random(seed)).items():  # noqa: S311 — a simulation
+        text += _counter(unit, counter, wires)
     path = folder / "agent.toml"
     path.write_text(text, "utf-8")
     return path
+
+
+def _counter(unit: int, counter: Counter, wires: Wires) -> str:
+    """One counter: on the bus, or as unit 0 on a connection of its own."""
+    kind, second = ("u16", 1) if counter.wrap == 1 << 16 else ("u32", 2)
+    on_bus, on_tcp = (
+        f'bus = "rs485", unit = {unit}',
+        f'host = "127.0.0.1", tcp_port = {wires.tcp_port}',
+    )
+    return _COUNTER.format(
+        name=counter.name,
+        passages=PASSAGE_RESOURCE,
+        place=on_bus if unit else on_tcp,
+        kind=kind,
+        second=second,
+    )

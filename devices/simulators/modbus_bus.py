@@ -5,7 +5,8 @@
 The line is a pty whose other end is linked under `--port`; frames come at the line's bit rate (a
 pty has none), answers after the 3.5 characters and the thinking time of a real unit, and a unit
 that has no power is silent. Two counters have 16 bits and wrap, one is reset by an installer, one
-starts again after a power cut (`--dies UNIT:AFTER:FOR`, seconds). What it leaves out: parity and
+starts again after a power cut (`--dies UNIT:AFTER:FOR`, seconds; with `--keeps` it has its total in
+a memory that needs no power). What it leaves out: parity and
 framing errors (a pty refuses parity), and the echo of some adapters.
 
 Books: an answer is an observation, `acked` when its last byte went out. Units tell no time, so the
@@ -165,17 +166,17 @@ async def simulate(told: argparse.Namespace) -> None:
             if told.tcp:
                 await stack.enter_async_context(TcpUnit(told.tcp, site))
             async for passed_s in _seconds(told.rate, stop):
-                _pass(site, chance, told.dies, passed_s)
+                _pass(site, chance, told, passed_s)
             await asyncio.sleep(told.linger)
     finally:
         book.close()
 
 
-def _pass(site: Site, chance: random.Random, deaths: list[Death], passed_s: float) -> None:
-    for one in deaths:
+def _pass(site: Site, chance: random.Random, told: argparse.Namespace, passed_s: float) -> None:
+    for one in told.dies:
         unit = site.units[one.unit]
         has_power = not one.after_s <= passed_s < one.after_s + one.for_s
-        if has_power and not unit.has_power:
+        if has_power and not unit.has_power and not told.keeps:
             unit.restart()
         unit.has_power = has_power
     unit = chance.choice(list(site.units.values()))
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8.0, help="persons' passings a second")
     parser.add_argument("--seed", type=int, default=1, help="of everything random here")
     parser.add_argument("--dies", type=death, action="append", default=[], help="UNIT:AFTER:FOR")
+    parser.add_argument("--keeps", action="store_true", help="totals outlive a power cut")
     parser.add_argument("--linger", type=float, default=LINGER_S, help="seconds after SIGTERM")
     asyncio.run(simulate(parser.parse_args()))
 
