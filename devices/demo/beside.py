@@ -5,8 +5,8 @@ before the one that it was read from; so from that answer to the moment in which
 the record to its journal is the most that any of its passings waited, the wait for their unit's
 turn included: more than the delay of the record itself, never less.
 
-What is not in it: the commit that follows. The journal tells no time of it; a counter's record rides
-on the next commit that any source asks for, and waits `commit_delay` at most.
+What is not in it: the commit that follows. The journal tells no time of it; a counter's record
+rides on the next commit that any source asks for, and waits `commit_delay` at most.
 """
 
 import math

@@ -20,8 +20,9 @@ SITE: Final = "511527-A0007"
 READY_S: Final = 30.0
 #: Simulators that publish to the broker.
 _PUBLISHERS: Final = ("carpark", "gates")
-#: When one counter of the RS-485 line falls silent, and for how long, in seconds. It keeps its total. One that forgot it in the moment in which the agent is killed between answer
-#: and commit would take persons with it that nobody can know.
+#: When one counter of the RS-485 line falls silent, and for how long, in seconds. It keeps its
+#: total: one that forgot it while the agent is killed between answer and commit would take persons
+#: with it that nobody can know.
 _DIES: Final = ("--dies", f"{SILENT_UNIT}:10:15", "--keeps")
 _PASSINGS_A_SECOND: Final = 40
 _POLL_S: Final = 0.2

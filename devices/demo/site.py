@@ -1,7 +1,8 @@
 """The simulated scenic area's `agent.toml`: car park, ticket gates, counters, a ticketing system.
 
-Bays over LoRaWAN; two gates on serial lines; four counters on one RS-485 line and one on Modbus TCP;
-checks of a ticketing system and of hand-helds on JSON topics. It is what a technician would write; nothing in it is known to the agent otherwise.
+Bays over LoRaWAN; two gates on serial lines; four counters on one RS-485 line and one on Modbus
+TCP; checks of a ticketing system and of hand-helds on JSON topics. It is what a technician would
+write; nothing in it is known to the agent otherwise.
 """
 
 import random
@@ -41,7 +42,7 @@ GATES: Final = {"S1": ("--repeats", "0", "--unplug-every", "40"), "S2": ("--repe
 SILENT_UNIT, SILENT = 3, "L3"
 BESIDE: Final = ("L1", "L2", "L4")
 #: Speed of the RS-485 line, bit/s.
-BAUD: Final = 57_600
+BAUD: Final = 115_200
 
 #: Who the agent is, and a hub that it asks again soon: nobody wants to wait in a demo or a test.
 HEAD = """\
@@ -146,7 +147,7 @@ _BUS = """
 id = "rs485"
 port = "{port}"
 baud = {baud}
-turnaround = "5ms"
+turnaround = "2ms"
 timeout = "100ms"
 probe_max = "3s"
 """
@@ -160,8 +161,8 @@ connection = {{ {place} }}
 poll = {{ every = "100ms" }}
 [device.map]
 line_id = {{ const = "{name}" }}
-in_count = {{ register = "holding:0", type = "{kind}", words = "low_first", counter = {{ max_step = 10000 }} }}
-out_count = {{ register = "holding:{second}", type = "{kind}", words = "low_first", counter = {{ max_step = 10000 }} }}
+in_count = {{ register = "holding:0", type = "{kind}", words = "low_first", counter = {counter} }}
+out_count = {{ register = "holding:{second}", type = "{kind}", words = "low_first", counter = {counter} }}
 """
 
 
@@ -231,4 +232,5 @@ def _counter(unit: int, counter: Counter, wires: Wires) -> str:
         place=on_bus if unit else on_tcp,
         kind=kind,
         second=second,
+        counter="{ max_step = 10000 }",
     )
