@@ -21,6 +21,9 @@ from protocol.times import parse_rfc3339
 #: A book's clock tells whole milliseconds, and no millisecond twice: so far it may be ahead.
 _AHEAD_US: Final = 3_000
 
+#: An answer that was under way when the agent was killed went out, and is booked, after the kill.
+_UNDER_WAY_US: Final = 1_000_000
+
 Row = Mapping[str, Any]
 
 
@@ -49,10 +52,14 @@ def waits_ms(
         times = answers[row["device"]]
         # Nobody asks a unit again before its answer is in the record: the last one before it.
         read = bisect_right(times, at_us + _AHEAD_US) - 1
-        if read < 1 or any(times[read - 1] <= one <= at_us for one in killed_us):
+        if read < 1 or _any_between(killed_us, times[read - 1], at_us):
             continue
         found.append((at_us - times[read - 1]) / 1000)
     return found
+
+
+def _any_between(killed_us: Sequence[int], before_us: int, at_us: int) -> bool:
+    return any(before_us - _UNDER_WAY_US <= one <= at_us for one in killed_us)
 
 
 def p99(values: Sequence[float]) -> float | None:

@@ -161,8 +161,8 @@ connection = {{ {place} }}
 poll = {{ every = "100ms" }}
 [device.map]
 line_id = {{ const = "{name}" }}
-in_count = {{ register = "holding:0", type = "{kind}", words = "low_first", counter = {counter} }}
-out_count = {{ register = "holding:{second}", type = "{kind}", words = "low_first", counter = {counter} }}
+in_count = {{ register = "holding:0", type = "{kind}", {more} }}
+out_count = {{ register = "holding:{second}", type = "{kind}", {more} }}
 """
 
 
@@ -232,5 +232,5 @@ def _counter(unit: int, counter: Counter, wires: Wires) -> str:
         place=on_bus if unit else on_tcp,
         kind=kind,
         second=second,
-        counter="{ max_step = 10000 }",
+        more='words = "low_first", counter = { max_step = 10000 }',
     )

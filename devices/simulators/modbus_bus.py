@@ -166,13 +166,14 @@ async def simulate(told: argparse.Namespace) -> None:
             if told.tcp:
                 await stack.enter_async_context(TcpUnit(told.tcp, site))
             async for passed_s in _seconds(told.rate, stop):
-                _pass(site, chance, told, passed_s)
+                let_pass(site, chance, told, passed_s)
             await asyncio.sleep(told.linger)
     finally:
         book.close()
 
 
-def _pass(site: Site, chance: random.Random, told: argparse.Namespace, passed_s: float) -> None:
+def let_pass(site: Site, chance: random.Random, told: argparse.Namespace, passed_s: float) -> None:
+    """What happens at one moment: power fails or is back, and perhaps somebody passes."""
     for one in told.dies:
         unit = site.units[one.unit]
         has_power = not one.after_s <= passed_s < one.after_s + one.for_s

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from devices.demo.beside import p99, waits_ms
 from devices.demo.figures import Bar, Figures, bars, is_ok
 from devices.demo.proxy import Link
 from devices.demo.reconcile import Account, reconcile
@@ -139,6 +140,37 @@ def test_class_d_totals_are_exact_though_reports_may_be_missing() -> None:
     assert (twice.duplicated, twice.kept) == (4, False)
     wrong = account(book, [passed(0, 95, 0), passed(3, 111, 15)])
     assert wrong.altered == 1
+
+
+def silent_line() -> tuple[list[Made], dict]:
+    """S is silent from 1 s to 9 s; O answers each 100 ms, and once 300 ms late, at 4.3 s."""
+    late = {*range(41, 43)}
+    made_ = [made(f"s{at}", at, device="S") for at in (0, 500, 1000, 9000, 9500)]
+    made_ += [made(f"o{n}", n * 100, device="O") for n in range(100) if n not in late]
+    return made_, {"silent": "S", "others": ["O"]}
+
+
+def test_wait_beside_a_silent_unit_is_counted_from_the_answer_before() -> None:
+    book, who = silent_line()
+    rows = [row(at, device="O") for at in (510, 2005, 4310, 5010, 9610)]
+    # Beside it, so not those at 0.51 s and 9.61 s; others' rows do not count.
+    assert waits_ms(book, [*rows, row(3000, device="T")], killed_us=[], **who) == [105, 310, 110]
+
+
+@pytest.mark.parametrize(("killed", "left"), [(4100, 2), (3500, 2), (2500, 3), (4311, 3)])
+def test_wait_over_a_kill_of_the_agent_is_the_kills(killed: int, left: int) -> None:
+    book, who = silent_line()
+    rows = [row(at, device="O") for at in (2005, 4310, 6010)]
+    found = waits_ms(book, rows, killed_us=[T0 + killed * 1000], **who)
+    assert len(found) == left
+    assert (310 in found) is (left == 3)
+
+
+def test_nothing_was_silent_where_nothing_was_answered() -> None:
+    assert waits_ms([], [row(1, device="O")], silent="S", others=["O"], killed_us=[]) == []
+    assert p99([]) is None
+    assert p99([float(n) for n in range(1, 101)]) == 99
+    assert p99([1.0, 2.0]) == 2
 
 
 def test_ok_is_computed_from_value_bar_and_direction() -> None:

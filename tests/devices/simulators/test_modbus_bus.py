@@ -1,5 +1,6 @@
 """The simulated line as a process: the driver on it, one unit dies, and the books are kept."""
 
+import argparse
 import asyncio
 import random
 import signal
@@ -7,11 +8,13 @@ import sys
 from contextlib import aclosing
 from pathlib import Path
 
+import pytest
+
 from devices.demo.reconcile import reconcile
 from devices.kit import Bench, load
-from devices.simulators.books import read_books
+from devices.simulators.books import Book, read_books
 from devices.simulators.broker import free_port
-from devices.simulators.modbus_bus import RESOURCE, Counter, counters, death
+from devices.simulators.modbus_bus import RESOURCE, Counter, Site, counters, death, let_pass
 from devices.simulators.modbus_wire import crc, pdu
 from hub.owner.output import plain
 from tests.devices.modbus.test_wire import NowBench, bus_config, device
@@ -37,6 +40,22 @@ def test_what_a_counter_forgot_is_not_expected_of_anybody():
     one.has_power = False
     one.count(7, 7)
     assert one.shown()["in_sum"] == 65_539
+
+
+@pytest.mark.parametrize(("keeps", "shown"), [(True, 70_005), (False, 0)])
+def test_total_outlives_a_power_cut_only_where_told(tmp_path: Path, keeps: bool, shown: int):
+    one = Counter("L3", 1 << 32, 70_005, 0)
+    site = Site(Book(tmp_path / "b"), {3: one})
+    told = argparse.Namespace(dies=[death("3:1:2")], keeps=keeps)
+    let_pass(site, NobodyPasses(), told, 1.5)
+    assert site.answer(3, 3, 0, 4) is None
+    let_pass(site, NobodyPasses(), told, 3.5)
+    assert one.shown()["in_total"] == shown
+
+
+class NobodyPasses(random.Random):
+    def randrange(self, *_: int) -> int:
+        return 0
 
 
 async def test_a_site_with_a_death_reconciles(tmp_path: Path):
