@@ -8,6 +8,7 @@ from agent.groups import Part, Prepared
 from agent.register import Birth
 from agent.resources import JournalRow, Stream
 from agent.runs import Run
+from protocol.times import ClockMark
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ class Stamp:
     run: Run
     wall_us: int
     boot_us: int
-    source: int  # times.ClockSource
+    mark: ClockMark  # what the wall clock was worth
 
 
 @dataclass(slots=True)

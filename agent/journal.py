@@ -85,10 +85,11 @@ class Journal:
 
     async def load(self) -> None:
         """Read what was seen, and the watermarks; their number is bounded by the configuration."""
-        now_us = self._clock.now_us()
+        trusted_us = self._clock.mark().trusted_us(self._clock.now_us())
+        monotonic_us = self._clock.monotonic_us()
 
         def work(connection: sqlite3.Connection) -> list[tuple[str, bytes, bytes]]:
-            self._seen.load(connection, now_us)
+            self._seen.load(connection, trusted_us=trusted_us, monotonic_us=monotonic_us)
             return connection.execute("SELECT driver, source, value FROM watermark").fetchall()
 
         rows = await self._database.read(work)
@@ -296,12 +297,8 @@ class Journal:
         if self._runs.is_old:
             await self._runs.begin()
         prepared = prepare(group, self._bounds, self._seen)
-        stamp = Stamp(
-            self._runs.current,
-            group[-1].wall_us,
-            group[-1].boot_us,
-            int(self._clock.mark().source),
-        )
+        last = group[-1]
+        stamp = Stamp(self._runs.current, last.wall_us, last.boot_us, self._clock.mark())
 
         def work(connection: sqlite3.Connection) -> Committed:
             return self._write(connection, prepared, stamp)
@@ -325,7 +322,8 @@ class Journal:
     def _write(self, connection: sqlite3.Connection, prepared: Prepared, stamp: Stamp) -> Committed:
         seen_row = 0
         if prepared.keys:
-            seen_row = self._seen.write(connection, prepared.keys, stamp.wall_us)
+            trusted_us = stamp.mark.trusted_us(stamp.wall_us)
+            seen_row = self._seen.write(connection, prepared.keys, trusted_us)
         noted = note_befores(
             connection,
             self._register.root,
@@ -349,11 +347,12 @@ class Journal:
         if bound.stream is None:
             self._register.insert_stream(connection, bound, stream)
         change = Change(part, stream, stream.next_row, birth=birth)
+        source = int(stamp.mark.source)
         for count, plain in part.bodies:
             first = change.next_row
             body = lock(run.key, place_of(stream.id, run.id, first, count), plain, self._random)
             unwritten = JournalRow(
-                0, stream.id, run.id, first, count, stamp.boot_us, stamp.wall_us, stamp.source
+                0, stream.id, run.id, first, count, stamp.boot_us, stamp.wall_us, source
             )
             row = insert_row(connection, unwritten, body)
             change.rows.append(row)
@@ -371,7 +370,7 @@ class Journal:
         self.commits += 1
         keys = committed.prepared.keys
         if keys:
-            self._seen.move(keys, committed.seen_row, stamp.wall_us)
+            self._seen.move(keys, committed.seen_row, stamp.boot_us)
         for change in committed.changes:
             part, bound, stream = change.part, change.part.bound, change.stream
             if change.birth is not None:

@@ -5,6 +5,10 @@ records; in memory 64 bits of each stand in two open-addressing tables. A B-tree
 would dirty a page or two for each message (measured: 250 KB of WAL for a commit of 64 messages,
 70 GB a day at 100 messages/s); a row a commit costs 16 bytes a message. Two different messages of
 one agent meet in 64 keyed bits once in 3 * 10^13 at half a million remembered.
+
+Their number bounds them. Age does so too, because ids of devices start over; but only where it is
+known: by monotonic time within a run, between runs by times that a trusted clock gave. A gateway
+that wakes up in 1970, or next year, forgets nothing.
 """
 
 import sqlite3
@@ -15,6 +19,7 @@ from typing import Final
 KEY_BYTES: Final = 16
 _SLOTS_MIN: Final = 1 << 12
 _EMPTY: Final = 0
+_UNKNOWN: Final = 0  # `at` of a commit under a clock that nobody vouched for
 ROWS_DELETED_MAX: Final = 500  # forgotten rows removed at once
 ROWS_BETWEEN_DELETES: Final = 100
 
@@ -67,19 +72,25 @@ class Seen:
         self._young, self._old = Table(), Table()
         self._young_from = 0  # first row id of the young table
         self._old_from = 0
-        self._young_at = 0  # wall time at which the young table began
+        self._young_at = 0  # monotonic time at which the young table began, µs
 
     def __contains__(self, key: object) -> bool:
         number = int.from_bytes(key[:8], "little") or 1 if isinstance(key, bytes) else 0
         return number in self._young or (self._old.count > 0 and number in self._old)
 
-    def load(self, connection: sqlite3.Connection, now_us: int) -> None:
-        """Read what is remembered, newest first, up to the bounds. On the database's thread."""
-        self._young_at = now_us
+    def load(
+        self, connection: sqlite3.Connection, *, trusted_us: int | None, monotonic_us: int
+    ) -> None:
+        """Read what is remembered, newest first, up to the bounds. On the database's thread.
+
+        trusted_us: the time, µs UTC; None while nobody vouches for the clock: then nothing is old.
+        """
+        self._young_at = monotonic_us
+        old_us = None if trusted_us is None else trusted_us - self._age_us
         rows = connection.execute("SELECT id, at, keys FROM seen ORDER BY id DESC")
         for row_id, at_us, keys in rows:
-            if at_us < now_us - self._age_us:
-                break
+            if old_us is not None and _UNKNOWN < at_us < old_us:
+                continue  # of this row alone: a clock may have been wrong when it was written
             numbers = [n for n in _numbers(keys) if n not in self._young and n not in self._old]
             if self._young.count < self._half:
                 self._young.add(numbers)
@@ -91,10 +102,12 @@ class Seen:
                 break
         rows.close()
 
-    def write(self, connection: sqlite3.Connection, keys: Sequence[bytes], at_us: int) -> int:
+    def write(
+        self, connection: sqlite3.Connection, keys: Sequence[bytes], trusted_us: int | None
+    ) -> int:
         """Insert the keys of a commit and remove some forgotten ones; gives the new row's id."""
         row = connection.execute(
-            "INSERT INTO seen(at, keys) VALUES(?, ?)", (at_us, b"".join(keys))
+            "INSERT INTO seen(at, keys) VALUES(?, ?)", (trusted_us or _UNKNOWN, b"".join(keys))
         ).lastrowid
         oldest = self._old_from or self._young_from
         if oldest and row is not None and row % ROWS_BETWEEN_DELETES == 0:
@@ -104,12 +117,12 @@ class Seen:
             )
         return row or 0
 
-    def move(self, keys: Sequence[bytes], row_id: int, at_us: int) -> None:
+    def move(self, keys: Sequence[bytes], row_id: int, monotonic_us: int) -> None:
         """Remember the keys of a commit; above the bounds the older half is forgotten."""
         is_full = self._young.count + len(keys) > self._half
-        if is_full or at_us - self._young_at > self._age_us // 2:
+        if is_full or monotonic_us - self._young_at > self._age_us // 2:
             self._old, self._old_from = self._young, self._young_from or row_id
-            self._young, self._young_from, self._young_at = Table(), row_id, at_us
+            self._young, self._young_from, self._young_at = Table(), row_id, monotonic_us
         elif not self._young_from:
             self._young_from = row_id
         self._young.add(map(_number, keys))

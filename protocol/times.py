@@ -34,6 +34,10 @@ class ClockMark(Struct, frozen=True, kw_only=True, array_like=True, forbid_unkno
     error_us: Annotated[int, Meta(ge=0, le=INT_MAX)]  # half-width of what is believed
     source: ClockSource
 
+    def trusted_us(self, wall_us: int) -> int | None:
+        """The UTC that a wall clock stands for, in µs; None where nobody vouches for it."""
+        return None if self.source is ClockSource.NONE else wall_us + self.offset_us
+
 
 class ClockReading(Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """A moment by the gateway's clock: [wall µs, offset µs, error µs, source]."""

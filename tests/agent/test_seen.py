@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from agent import schema
 from agent.seen import KEY_BYTES, Seen, Table
+from protocol.times import ClockSource
+from tests.agent.kit import DAY_US, NOW_US, FakeClock, Site
 
 HOUR_US = 3_600_000_000
 
@@ -44,7 +46,7 @@ def test_like_a_set_as_long_as_the_bounds_hold(steps):
         at_us += 1000
         if step == "restart":
             seen = Seen(age_us=HOUR_US, count_max=10_000)
-            seen.load(connection, at_us)
+            seen.load(connection, trusted_us=at_us, monotonic_us=at_us)
         elif step == "lost commit":
             connection.execute("BEGIN")
             seen.write(connection, [key(10**6 + at_us)], at_us)
@@ -83,10 +85,66 @@ def test_bounded_by_age():
         seen.move([key(n)], seen.write(connection, [key(n)], at_us), at_us)
     assert key(1) not in seen
     again = Seen(age_us=HOUR_US, count_max=10_000)
-    again.load(connection, 5 * HOUR_US)
+    again.load(connection, trusted_us=5 * HOUR_US, monotonic_us=0)
     assert key(5) in again
     assert key(2) not in again
     connection.close()
+
+
+def test_age_counts_only_between_times_of_a_trusted_clock():
+    connection = fresh()
+    seen = Seen(age_us=HOUR_US, count_max=10_000)
+    for number, trusted_us in ((1, 9 * HOUR_US), (2, None), (3, 5 * HOUR_US), (4, 9 * HOUR_US)):
+        seen.write(connection, [key(number)], trusted_us)
+    again = Seen(age_us=HOUR_US, count_max=10_000)
+    again.load(connection, trusted_us=9 * HOUR_US, monotonic_us=0)
+    assert [number for number in range(1, 5) if key(number) in again] == [1, 2, 4]
+    unsure = Seen(age_us=HOUR_US, count_max=10_000)
+    unsure.load(connection, trusted_us=None, monotonic_us=0)
+    assert all(key(number) in unsure for number in range(1, 5))
+    connection.close()
+
+
+async def test_a_boot_in_1970_and_the_right_one_after_it(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.give(1, identity=b"one")
+        await site.drain()
+    site.clock = FakeClock(wall_us=60_000_000, source=ClockSource.NONE)
+    site.boot = b"boot-id-16-byte2"
+    async with site.running():
+        await site.give(2, identity=b"two")  # committed; its PUBACK is lost with the power
+    site.clock = FakeClock(wall_us=NOW_US + HOUR_US, boot_us=4_000_000)
+    site.boot = b"boot-id-16-byte3"
+    async with site.running():
+        await site.give(2, identity=b"two")
+        await site.give(1, identity=b"one")
+        await site.drain()
+    assert site.hub.numbers() == [1, 2]
+
+
+async def test_a_boot_eight_days_ahead(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.give(1, identity=b"one")
+        await site.drain()
+    site.clock = FakeClock(wall_us=NOW_US + 8 * DAY_US, source=ClockSource.NONE)
+    site.boot = b"boot-id-16-byte2"
+    async with site.running():
+        await site.give(1, identity=b"one")
+        await site.drain()
+    assert site.hub.numbers() == [1]
+
+
+async def test_a_clock_that_is_set_while_running_forgets_nothing(tmp_path):
+    site = Site(tmp_path)
+    site.clock = FakeClock(wall_us=60_000_000, source=ClockSource.NONE)
+    async with site.running():
+        for number in (1, 2, 3, 1, 2):
+            await site.give(number, identity=b"%d" % number)
+            site.clock.wall_us += 20 * 365 * DAY_US
+        await site.drain()
+    assert site.hub.numbers() == [1, 2, 3]
 
 
 @given(st.sets(st.integers(1, 2**64 - 1), max_size=300))
