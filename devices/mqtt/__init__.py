@@ -6,6 +6,8 @@
     plan.py     a connection and everything on it, before any library is imported
     decoder.py  pure: a JSON message of one device -> a reading
     settings.py what a connection needs
+    sieve.py    pure: packets above the bound are cut down before anybody reads them
+    faults.py   errors of aiomqtt as ours
     client.py   the one place that wraps aiomqtt and paho
     driver.py   the shell: connect, receive, dispatch, acknowledge
 

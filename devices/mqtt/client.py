@@ -10,6 +10,7 @@ Facts that this file stands on (tests/devices/mqtt/test_brokers.py tries each ag
   broker the same number as receive maximum, so that it does not send more.
 - While paused no PINGRESP is read. The pings still go out, and paho is told not to mind, or a full
   disk would end the connection once a minute.
+- paho reads any packet whole before it asks anybody: `sieve` stands between it and the socket.
 - PUBACKs go out in the order of receipt ([MQTT-4.6.0-2]), on the connection of their message only:
   packet ids mean nothing on the next one.
 """
@@ -27,21 +28,19 @@ from typing import Any, Final, Self
 
 import aiomqtt
 import paho.mqtt.client as paho
-from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from devices.driver import DriverError
 from devices.mqtt.decoder import Message
+from devices.mqtt.faults import REFUSED_AFTER_S, translated
 from devices.mqtt.settings import Settings, connect_properties, handshake
+from devices.mqtt.sieve import Sieve
 from protocol.errors import Code
 
-#: CONNACK codes that say "not you": 3.1.1 (4, 5) and MQTT 5 (0x84-0x8A, 0x8C).
-_REFUSED: Final = frozenset({4, 5, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 #: Read at once: paho alone asks the kernel for one byte, one byte, and then for the rest.
 _READ_BYTES: Final = 4096
-#: A refused login is tried again this slowly: brokers lock accounts.
-REFUSED_AFTER_S: Final = 300.0
+_SKIP_BYTES: Final = 65_536  # read at once of what is left out
 
 
 @dataclass(slots=True)
@@ -78,6 +77,8 @@ class _Client(aiomqtt.Client):
         self._receive = self._client._sock_recv  # noqa: SLF001
         self._client._sock_recv = self._received  # type: ignore[method-assign]  # noqa: SLF001
         self._ahead = b""  # read from the socket, not yet taken by paho
+        self._new_sieve = partial(Sieve, bytes_max=settings.packet_max, is_five=five)
+        self._sieve = self._new_sieve()
         if context is not None:
             # paho leaves the socket open when the handshake fails.
             self._client._ssl_wrap_socket = partial(handshake, context, settings)  # type: ignore[method-assign]  # noqa: SLF001
@@ -109,10 +110,13 @@ class _Client(aiomqtt.Client):
             topic = message.topic
         except UnicodeDecodeError:
             topic = "\ufffd"
+        payload = bytes(message.payload)
+        left_out = self._sieve.left_out(payload)
         delivery = Delivery(
             Message(
                 topic=topic,
-                payload=bytes(message.payload),
+                payload=b"" if left_out else payload,
+                left_out=left_out,
                 qos=message.qos,
                 dup=bool(message.dup),
                 retained=bool(message.retain),
@@ -183,13 +187,21 @@ class _Client(aiomqtt.Client):
 
     def _received(self, bufsize: int) -> bytes:
         """What paho asks for, from what was read ahead; raises what paho's own reading raises."""
-        ahead = self._ahead or self._receive(max(bufsize, _READ_BYTES))
+        ahead = self._ahead
+        if not ahead:
+            at_once = _SKIP_BYTES if self._sieve.is_skipping else max(bufsize, _READ_BYTES)
+            data = self._receive(at_once)
+            ahead = self._sieve.strain(data)
+            if data and not ahead:
+                # A long message that is left out holds up the PINGRESP behind it.
+                self._client._last_bytes_received = time.monotonic()  # noqa: SLF001
+                raise BlockingIOError
         self._ahead = ahead[bufsize:]
         return ahead[:bufsize]
 
     def _on_socket_open(self, client: paho.Client, userdata: Any, sock: Any) -> None:  # noqa: ARG002
         # Called in the thread that connects; aiomqtt's own callback would read without end.
-        self._ahead = b""
+        self._ahead, self._sieve = b"", self._new_sieve()
 
         def read() -> None:
             try:
@@ -286,7 +298,7 @@ class Connection:
             self._client = _Client(self._settings, context)
             await self._client.__aenter__()
         except aiomqtt.MqttError as error:
-            raise _translated(error, self._settings) from error
+            raise translated(error, self._settings) from error
         except (OSError, ValueError) as error:
             raise DriverError(
                 Code.CONFIG_INVALID, retry=False, field="tls", expected=str(error)
@@ -330,7 +342,7 @@ class Connection:
             try:
                 answer = await self.client.subscribe(pattern, qos=qos, timeout=math.inf)
             except (aiomqtt.MqttError, OSError, ValueError) as error:
-                raise _translated(error, self._settings) from error
+                raise translated(error, self._settings) from error
             codes = [one.value if isinstance(one, ReasonCode) else one for one in answer]
             if any(code >= 0x80 for code in codes):
                 raise DriverError(
@@ -368,22 +380,3 @@ class Connection:
         """Send the PUBACK of a message that is durable; nothing after the connection is lost."""
         if self.client.messages_possible():
             self.client.acknowledge(delivery)
-
-
-def _translated(error: Exception, settings: Settings) -> DriverError:
-    """Errors of aiomqtt as ours: who must act."""
-    where = f"{settings.host}:{settings.port}"
-    cause = error.__cause__ or error.__context__
-    if isinstance(error, MqttConnectError):
-        code = error.rc.value if isinstance(error.rc, ReasonCode) else error.rc
-        if code in _REFUSED:
-            return DriverError(
-                Code.NOT_ALLOWED, after_s=REFUSED_AFTER_S, field="login", value=where
-            )
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return DriverError(
-            Code.SIGNATURE_INVALID, field="tls", value=where, expected=cause.verify_message
-        )
-    if isinstance(cause, ssl.SSLError):
-        return DriverError(Code.UNREACHABLE, field="tls", value=where, expected=cause.reason or "")
-    return DriverError(Code.UNREACHABLE, field="broker", value=where, expected=str(error)[:80])

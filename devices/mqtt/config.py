@@ -43,7 +43,9 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     in_flight: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = IN_FLIGHT_DEFAULT
     # MQTT 5: how long the broker keeps our session while we are away.
     session_expiry: Duration = Duration.parse("7d")
-    packet_max: Annotated[int, msgspec.Meta(ge=1_024, le=8_388_608)] = 262_144  # bytes, MQTT 5
+    # Bytes of a packet: of a larger message only topic and length are taken in, it is rejected and
+    # acknowledged. MQTT 5 tells the broker, which then does not deliver it.
+    packet_max: Annotated[int, msgspec.Meta(ge=1_024, le=8_388_608)] = 262_144
 
 
 class OnlyTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -44,6 +44,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     qos: int = 1
     dup: bool = False  # the broker says that it may have delivered this before
     retained: bool = False  # the topic's last value, replayed at subscription
+    left_out: int = 0  # bytes above `packet_max`: they were not taken in, `payload` is empty
 
     def __repr__(self) -> str:
         """Where it came from; never the body, which may hold personal data (R58)."""

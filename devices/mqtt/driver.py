@@ -139,6 +139,8 @@ class MqttDriver:
 
     def decode(self, message: Message, now_us: int) -> Reading:
         """The reading of one message, without its acknowledgement; for the test kit as well."""
+        if message.left_out:
+            return self._too_large(message)
         for route in self._routes:
             if matches(route.topic, message.topic) and (
                 route.accepts is None or route.accepts(message)
@@ -161,10 +163,20 @@ class MqttDriver:
     def _nobodys(self, message: Message) -> Reading:
         if message.retained:
             return Reading()
-        self._context.health.count(self.config.table.id, "rejected")
-        topic = printable(message.topic)
         # The body is nobody's: it may hold anything, so only where it came from is kept.
-        rejected = Rejected(device=self.config.table.id, reason="no-device-for-topic", detail=topic)
+        return self._rejected("no-device-for-topic", printable(message.topic))
+
+    def _too_large(self, message: Message) -> Reading:
+        detail = f"{printable(message.topic)}, {message.left_out} bytes"
+        for route in self._routes:
+            if route.device and matches(route.topic, message.topic):
+                self._context.health.changed(route.device, DeviceState.GARBLED, "too-large")
+        return self._rejected("too-large", detail)
+
+    def _rejected(self, reason: str, detail: str) -> Reading:
+        name = self.config.table.id
+        self._context.health.count(name, "rejected")
+        rejected = Rejected(device=name, reason=reason, detail=detail)
         return Reading(rejected=[rejected], promise=Promise.B)
 
     def _acknowledge(self, connection: Connection, delivery: Delivery) -> None:

@@ -117,6 +117,24 @@ async def test_R49_acknowledged_messages_do_not_come_again(make_broker):
     assert bench.repeats == 0
 
 
+async def test_a_message_above_the_bound_is_rejected_once_and_blocks_nobody(make_broker):
+    broker = await make_broker()
+    bench = Bench()
+    more = "packet_max = 1024"
+    await subscribe_once(make(broker, bench, more=more))
+    await broker.publish(message("m0"), ("zones/z1", "x" * 100_000), message("m1"))
+    async with asyncio.timeout(WAIT_S):
+        await bench.pump(make(broker, bench, more=more), 3)
+    told = [one for reading in bench.committed for one in reading.rejected]
+    await broker.publish(message("last"))
+    async with asyncio.timeout(WAIT_S):
+        readings = await bench.pump(make(broker, bench, more=more), 1)
+    assert ids(readings) == ["last"]
+    assert [(one.reason, one.raw, one.detail) for one in told] == [
+        ("too-large", b"", "zones/z1, 100000 bytes")
+    ]
+
+
 async def test_committed_and_not_acknowledged_is_recognised_by_its_id(make_broker):
     broker = await make_broker()
     bench = Bench()

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import tracemalloc
 from contextlib import asynccontextmanager
 
 import pytest
@@ -99,6 +100,80 @@ async def test_a_burst_in_one_write_is_taken_piece_by_piece(secure, certificates
             while len(acked) < 50:
                 await asyncio.sleep(0)
     assert acked == list(range(1, 51))
+
+
+def oversize(
+    five: bool, length: int, topic: bytes = b"gate/1", number: int = 2, *, later: int = 0
+) -> bytes:
+    """A PUBLISH of `length` bytes; the last `later` of them are announced only."""
+    rest = len(topic).to_bytes(2, "big") + topic + number.to_bytes(2, "big")
+    rest += b"\0" * five + b"x" * (length - later)
+    head = bytearray(b"\x32")
+    left = len(rest) + later
+    while left > 0x7F:
+        head.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes(head) + bytes([left]) + rest
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+async def test_a_message_above_the_bound_is_read_past_and_acknowledged(
+    version, secure, certificates
+):
+    five, acked = version == "5", []
+    small = publish(1) if not five else b"\x32\x07\x00\x01t\x00\x01\x001"
+    after = publish(3) if not five else b"\x32\x07\x00\x01t\x00\x03\x003"
+
+    async def script(reader, writer):
+        await reader.readexactly(1)
+        await reader.readexactly((await reader.readexactly(1))[0])
+        writer.write(b"\x20\x03\x01\x00\x00" if five else CONNACK)
+        writer.write(small + oversize(five, 20 << 20, later=20 << 20))
+        for _ in range(20 << 4):
+            writer.write(bytes(1 << 16))
+            await writer.drain()
+        writer.write(after)
+        while len(acked) < 3:
+            kind, body = await packet(reader)
+            if kind == 0x40:
+                acked.append(int.from_bytes(body[:2], "big"))
+        await asyncio.sleep(3600)
+
+    found = []
+    used = certificates if secure else None
+    async with scripted(script, used) as port, asyncio.timeout(WAIT_S):
+        wanted = settings(port, used, version=version, packet_max=4096)
+        tracemalloc.start()
+        async with Connection(wanted) as connection:
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            async for delivery in connection.deliveries(60):
+                found.append(delivery.message)
+                connection.acknowledge(delivery)
+                if len(found) == 3:
+                    break
+            most = tracemalloc.get_traced_memory()[1] - before
+            tracemalloc.stop()
+            while len(acked) < 3:
+                await asyncio.sleep(0)
+    assert acked == [1, 2, 3]
+    assert [one.payload for one in found] == [b"1", b"", b"3"]
+    assert found[1].topic == "gate/1"
+    assert [one.left_out for one in found] == [0, (20 << 20) + five, 0]
+    assert most < 2 << 20
+
+
+async def test_a_large_packet_that_is_no_message_ends_the_connection():
+    async def script(reader, writer):
+        await packet(reader)
+        writer.write(CONNACK + b"\x90\xff\xff\xff\x7f")
+        await asyncio.sleep(3600)
+
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+        async with Connection(settings(port)) as connection:
+            with pytest.raises(DriverError):
+                await take(connection, 1)
 
 
 async def test_a_broker_that_never_answers_is_left_after_the_timeout():

@@ -138,6 +138,17 @@ def test_device_that_is_not_understood_is_garbled():
     assert bench.health.states["gate"] is DeviceState.GARBLED
 
 
+def test_a_message_that_was_left_out_is_rejected_with_topic_and_length():
+    bench = Bench()
+    reading = gate(bench).decode(Message(topic="gate", payload=b"", left_out=9_000), 1)
+    assert [(one.reason, one.detail, one.raw) for one in reading.rejected] == [
+        ("too-large", "gate, 9000 bytes", b"")
+    ]
+    assert reading.promise is Promise.B
+    assert bench.health.states["gate"] is DeviceState.GARBLED
+    assert bench.health.total("rejected") == 1
+
+
 def test_promises_are_those_of_the_weakest_source():
     text = (
         GATE
