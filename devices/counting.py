@@ -11,11 +11,14 @@ from typing import Final
 
 import msgspec
 
+from devices.times import PLAUSIBLE_FROM_US
 from protocol.errors import Code, DecodeError
 from protocol.times import NO_MARKS, Quality
 
 _MINUTE_US: Final = 60_000_000
 _DAY_MINUTES: Final = 1440
+_AGREE_US: Final = 5 * _MINUTE_US  # clocks that differ by less say the same
+_AHEAD_US: Final = 60 * _MINUTE_US  # a state so far ahead of two clocks that agree is wrong
 
 
 class CounterRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,23 +70,30 @@ def step(
     at_us: int,
     *,
     zone: tzinfo,
+    gateway_us: int,
     redelivered: bool = False,
     has_time: bool = True,
     unit: str = "",
 ) -> Step:
     """Count one report: `raw` as shown by the device at `at_us`.
 
+    gateway_us: when the report arrived, by the gateway's clock.
     redelivered: the transport says that it may have delivered this before (MQTT DUP).
     has_time: `at_us` is the device's own; without it order is known from the transport only.
     unit: the counter's serial number. Another one than before is another counter, whatever it
     shows: its total is the base line of a new generation, and what passed between is unknown.
-    A report that is not newer than the state is a repeat and leaves the state alone.
+    A report that is not newer than the state is a repeat and leaves the state alone; unless it is
+    the state's time that is wrong, or one bad device time would end the counting until it has come.
     """
     if state is None or state.wrap != rule.wrap:
         done = _first(rule, state, raw, at_us)
     elif unit and state.unit and unit != state.unit:
         done = _first(rule, state, raw, at_us)
         done = msgspec.structs.replace(done, quality=Quality.REBASED | Quality.GAP_BEFORE)
+    elif at_us <= state.at_us and _is_ahead(state, raw, at_us, gateway_us):
+        if redelivered and raw <= state.raw:
+            return Step(state=state, increment=0, repeat=True)
+        done = _unordered(rule, state, raw, at_us)
     elif (has_time and at_us <= state.at_us) or (redelivered and not has_time and raw <= state.raw):
         return Step(state=state, increment=0, repeat=True)
     else:
@@ -92,6 +102,30 @@ def step(
     if done.state.unit == known:
         return done
     return msgspec.structs.replace(done, state=msgspec.structs.replace(done.state, unit=known))
+
+
+def _is_ahead(state: CounterState, raw: int, at_us: int, gateway_us: int) -> bool:
+    """Whether a report is not older than the state although its time is: the state's was wrong.
+
+    Two clocks that agree outvote it. A gateway that stands in 1970 cannot say; there a total that
+    rose is news.
+    """
+    if gateway_us < PLAUSIBLE_FROM_US:
+        return raw > state.raw
+    return abs(at_us - gateway_us) <= _AGREE_US and state.at_us > gateway_us + _AHEAD_US
+
+
+def _unordered(rule: CounterRule, state: CounterState, raw: int, at_us: int) -> Step:
+    """A report after a state whose time is wrong: nobody knows how long it was until now."""
+    allowed = min(rule.max_step * _DAY_MINUTES, rule.wrap // 2)
+    increment = (raw - state.raw) % rule.wrap
+    if increment > allowed:
+        done = _doubt(rule, state, raw, at_us, allowed)
+    else:
+        done = Step(state=_accept(rule, state, raw, at_us, restarts=0), increment=increment)
+    if done.state.raw != raw:
+        return done
+    return msgspec.structs.replace(done, state=msgspec.structs.replace(done.state, at_us=at_us))
 
 
 def _later(rule: CounterRule, state: CounterState, raw: int, at_us: int, zone: tzinfo) -> Step:
@@ -128,21 +162,22 @@ def _fell(rule: CounterRule, state: CounterState, raw: int, at_us: int, restarte
         # Somebody restarted it: it has counted `raw` since, what passed before is unknown.
         after = _accept(rule, state, raw, at_us, restarts=1)
         return Step(state=after, increment=raw, quality=Quality.REBASED)
-    return _doubt(rule, state, raw, at_us)
+    return _doubt(rule, state, raw, at_us, allowed)
 
 
 def _rose(
     rule: CounterRule, state: CounterState, raw: int, at_us: int, increment: int, *, wrapped: bool
 ) -> Step:
-    if not wrapped and increment > _allowed(rule, state, at_us):
-        return _doubt(rule, state, raw, at_us)
+    allowed = _allowed(rule, state, at_us)
+    if not wrapped and increment > allowed:
+        return _doubt(rule, state, raw, at_us, allowed)
     return Step(state=_accept(rule, state, raw, at_us, restarts=0), increment=increment)
 
 
-def _doubt(rule: CounterRule, state: CounterState, raw: int, at_us: int) -> Step:
+def _doubt(rule: CounterRule, state: CounterState, raw: int, at_us: int, allowed: int) -> Step:
     """An impossible jump: a fault when seen once, a new base line when seen twice."""
     since = -1 if state.suspect is None else raw - state.suspect
-    if 0 <= since <= _allowed(rule, state, at_us):
+    if 0 <= since <= allowed:
         # Another counter, most likely: what it counted since it was first seen is known.
         after = _accept(rule, state, raw, at_us, restarts=1)
         return Step(state=after, increment=since, quality=Quality.REBASED | Quality.GAP_BEFORE)

@@ -103,7 +103,7 @@ class LorawanDecoder:
         if not placed.is_new:
             self._count(eui, "repeat")
         decoded = decode(source.codec, uplink.port, uplink.data)
-        found = UplinkRows(source, uplink, placed, decoded, time, quality)
+        found = UplinkRows(source, uplink, placed, decoded, time, gateway_us, quality)
         state = found.bay() if source.pack == "parking.bay" else placed.session.state
         watermarks = [self._remember(eui, placed.session, state=state)]
         if source.pack == "visitor.passage":
@@ -150,8 +150,14 @@ class LorawanDecoder:
         if name not in self._counters:
             stored = self._watermark(name)
             self._counters[name] = None if stored is None else self._counter(stored)
-        at_us = found.time.event_us
-        done = step(source.counter, self._counters[name], raw, at_us, zone=source.zone)
+        done = step(
+            source.counter,
+            self._counters[name],
+            raw,
+            found.time.event_us,
+            zone=source.zone,
+            gateway_us=found.gateway_us,
+        )
         if done.repeat:
             return None
         self._counters[name] = done.state

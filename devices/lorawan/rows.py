@@ -30,6 +30,7 @@ class UplinkRows:
     placed: Placed
     decoded: Decoded
     time: Judged
+    gateway_us: int
     quality: Quality
     rows: list[Rows] = field(default_factory=list)
 

@@ -128,7 +128,14 @@ class UnitDecoder:
             assert one.counter is not None
             state = self._counters[one.name]
             done = step(
-                one.counter, state, raw, now_us, zone=self.source.zone, has_time=False, unit=serial
+                one.counter,
+                state,
+                raw,
+                now_us,
+                zone=self.source.zone,
+                gateway_us=now_us,
+                has_time=False,
+                unit=serial,
             )
             if state is not None and serial and state.unit not in {"", serial}:
                 self._count(self.source.id, "unit_changed")

@@ -108,7 +108,8 @@ class JsonDecoder:
         watermarks: list[Watermark] = []
         keep = True
         if source.counters:
-            keep, more = self._count_totals(device, values, time, message, watermarks)
+            arrived = (message, gateway_us)
+            keep, more = self._count_totals(device, values, time, arrived, watermarks)
             quality |= int(more)
         if source.personal:
             zone = source.time.zone
@@ -156,10 +157,11 @@ class JsonDecoder:
         device: str,
         values: dict[str, Value],
         time: Judged,
-        message: Message,
+        arrived: tuple[Message, int],
         watermarks: list[Watermark],
     ) -> tuple[bool, Quality]:
         """Turn totals into increments in place; False if the message was counted before."""
+        message, gateway_us = arrived
         quality, fresh = NO_MARKS, False
         has_time = not time.quality & Quality.CLOCK_GATEWAY
         for one in self.source.counters:
@@ -177,6 +179,7 @@ class JsonDecoder:
                 raw,
                 time.event_us,
                 zone=self.source.time.zone,
+                gateway_us=gateway_us,
                 redelivered=message.dup,
                 has_time=has_time,
             )

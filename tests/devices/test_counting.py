@@ -26,9 +26,12 @@ class Counter:
         self.rule = CounterRule(**rule)
         self.state: CounterState | None = None
         self.sum = 0
+        self.now_us = 0  # the gateway's clock: the newest report, unless told otherwise
 
-    def report(self, raw: int, at_us: int, **more):
-        done = step(self.rule, self.state, raw, at_us, zone=ZONE, **more)
+    def report(self, raw: int, at_us: int, *, gateway_us: int | None = None, **more):
+        self.now_us = max(self.now_us, at_us)
+        now_us = self.now_us if gateway_us is None else gateway_us
+        done = step(self.rule, self.state, raw, at_us, zone=ZONE, gateway_us=now_us, **more)
         self.state = CounterState.load(done.state.dump())
         self.sum += done.increment or 0
         return done
@@ -140,6 +143,63 @@ def test_without_device_time_a_redelivery_is_known_by_the_transport():
     counter.report(110, NOON + 1, has_time=False)
     assert counter.report(100, NOON + 2, has_time=False, redelivered=True).repeat
     assert counter.report(111, NOON + 3, has_time=False).increment == 1
+
+
+TEN_YEARS = 10 * 365 * 24 * 60 * MINUTE
+IN_1970 = 3_600_000_000
+
+
+def test_one_report_from_the_future_does_not_end_the_counting():
+    """Believed once, by `trust = "always"` or a gateway in 1970; the device is right again."""
+    counter = Counter(max_step=600)
+    counter.report(100, NOON, gateway_us=NOON)
+    assert counter.report(110, NOON + TEN_YEARS, gateway_us=NOON + MINUTE).increment == 10
+    for hour in range(1, 4):
+        now = NOON + hour * 60 * MINUTE
+        done = counter.report(110 + 5_000 * hour, now, gateway_us=now)
+        assert (done.increment, done.repeat, done.quality) == (5_000, False, Quality(0))
+    assert counter.sum == 15_010
+    # From here on order is known again.
+    now = NOON + 5 * 60 * MINUTE
+    assert counter.report(10_110, NOON + 120 * MINUTE, gateway_us=now).repeat
+
+
+def test_what_is_delivered_again_after_a_report_from_the_future_is_not_counted_twice():
+    counter = Counter()
+    counter.report(100, NOON, gateway_us=NOON)
+    counter.report(110, NOON + TEN_YEARS, gateway_us=NOON)
+    counter.report(120, NOON + MINUTE, redelivered=True, gateway_us=NOON + MINUTE)
+    late = NOON + 2 * MINUTE
+    assert counter.report(120, NOON + MINUTE, redelivered=True, gateway_us=late).repeat
+    assert counter.sum == 20
+
+
+def test_a_gateway_in_1970_counts_on_after_a_report_from_the_future():
+    counter = Counter()
+    counter.report(100, NOON + TEN_YEARS, gateway_us=IN_1970)
+    assert counter.report(130, NOON, gateway_us=IN_1970).increment == 30
+    assert counter.report(130, NOON, gateway_us=IN_1970).repeat
+    assert counter.report(140, NOON + MINUTE, gateway_us=IN_1970).increment == 10
+
+
+def test_a_restart_while_the_state_stood_in_the_future_is_believed_when_seen_twice():
+    counter = Counter(max_step=600)
+    counter.report(50_000, NOON + TEN_YEARS, gateway_us=NOON)
+    done = counter.report(7, NOON + MINUTE, gateway_us=NOON + MINUTE)
+    assert (done.increment, done.quality) == (None, Quality.OUT_OF_RANGE)
+    done = counter.report(9, NOON + 2 * MINUTE, gateway_us=NOON + 2 * MINUTE)
+    assert (done.increment, done.quality) == (2, Quality.REBASED | Quality.GAP_BEFORE)
+    assert counter.report(12, NOON + 3 * MINUTE, gateway_us=NOON + 3 * MINUTE).increment == 3
+
+
+def test_a_gateway_that_runs_behind_does_not_count_old_totals_again():
+    """No clock agrees with the old report's, so the state's stands: the broker delivers again."""
+    counter = Counter(max_step=600)
+    for n, raw in enumerate((100, 110, 120)):
+        counter.report(raw, NOON + n * MINUTE, gateway_us=NOON - 2 * 24 * 60 * MINUTE)
+    for n, raw in enumerate((100, 110, 120)):
+        when = NOON + n * MINUTE
+        assert counter.report(raw, when, gateway_us=NOON - 2 * 24 * 60 * MINUTE).repeat
 
 
 def test_another_width_in_the_profile_starts_a_new_base_line():

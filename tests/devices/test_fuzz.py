@@ -253,11 +253,12 @@ def test_watermarks_of_any_bytes(seed):
 @given(
     st.integers(0, 2**64), st.integers(0, 4 * 10**15), st.integers(0, 2**40), st.integers(2, 2**40),
     st.sampled_from([None, 0, 330, 1439]), st.integers(0, 4 * 10**15), st.booleans(),
+    st.sampled_from([0, -10**15, 10**6]),
 )  # fmt: skip
-def test_counting_of_any_totals(raw, at_us, last, wrap, reset, last_us, known):
+def test_counting_of_any_totals(raw, at_us, last, wrap, reset, last_us, known, ahead_us):
     rule = CounterRule(wrap=wrap, reset_minutes=reset)
     state = CounterState(last % wrap, wrap, 0, last_us) if known else None
-    done = step(rule, state, raw % wrap, at_us, zone=ZONE)
+    done = step(rule, state, raw % wrap, at_us, zone=ZONE, gateway_us=at_us + ahead_us)
     assert done.increment is None or done.increment >= 0
 
 
