@@ -5,6 +5,8 @@ Shown to people and nothing else; after a restart of the hub it comes again with
 
 from dataclasses import dataclass
 
+import msgspec
+
 from protocol.report import Report
 
 
@@ -25,6 +27,13 @@ class Reports:
     def note(self, agent: bytes, report: Report, now_us: int) -> None:
         """Keep what an agent said in a request that it signed."""
         self._newest[agent] = Heard(report, now_us)
+
+    def taken(self, agent: bytes) -> None:
+        """The batch that an agent reported as under way was answered."""
+        heard = self._newest.get(agent)
+        if heard is not None and heard.report.sending:
+            settled = msgspec.structs.replace(heard.report, sending=0)
+            self._newest[agent] = Heard(settled, heard.at_us)
 
     def of(self, agent: bytes) -> Heard | None:
         """The newest word of an agent; None from one that said nothing yet, or is too old to."""

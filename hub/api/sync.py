@@ -26,6 +26,7 @@ async def exchange(parts: Parts, call: Call) -> Reply:
         parts.reports.note(batch.agent, batch.report, call.now_us)
     nonce = RequestNonce(key=call.who.key_id, nonce=call.who.nonce)
     answer = await parts.ingest.submit(batch, call.who.row, nonce, call.body_sha256)
+    parts.reports.taken(batch.agent)
     return raw_reply(answer)
 
 

@@ -78,9 +78,19 @@ function link(kind, text) {
 }
 
 // --- what stands on the page ----------------------------------------------------------------------
-const gatewayOf = (id) => page.querySelector(`[data-gateway="${CSS.escape(id)}"]`);
-const rowOf = (n) => page.querySelector(`[data-resource="${CSS.escape(n)}"]`);
+// Found once: looking for each row anew would be quadratic in their number.
+const gateways = new Map();
+const rows = new Map();
+const gatewayOf = (id) => gateways.get(id);
+const rowOf = (n) => rows.get(n);
 const cell = (place, name) => place.querySelector(`[data-f="${name}"]`);
+
+function find() {
+  gateways.clear();
+  rows.clear();
+  page.querySelectorAll("[data-gateway]").forEach((one) => gateways.set(one.dataset.gateway, one));
+  page.querySelectorAll("[data-resource]").forEach((one) => rows.set(one.dataset.resource, one));
+}
 
 const isOther = (all) => Object.keys(all.gateways).some((id) => !gatewayOf(id)) ||
   Object.keys(all.resources).some((n) => !rowOf(n));
@@ -92,13 +102,14 @@ async function rebuild() {
   const other = new DOMParser().parseFromString(await answer.text(), "text/html");
   document.getElementById("sites").replaceWith(document.adoptNode(other.getElementById("sites")));
   views.forEach((one) => { one.chart = null; });
+  find();
   show(Object.keys(state.gateways), Object.keys(state.resources));
   watchRows();
 }
 
-function show(gateways, resources) {
-  gateways.forEach(showGateway);
-  resources.forEach(showResource);
+function show(ids, numbers) {
+  ids.forEach(showGateway);
+  numbers.forEach(showResource);
   let [online, away, records] = [0, 0, 0];
   Object.values(state.gateways).forEach((one) => {
     online += one.state === "online";
@@ -154,8 +165,8 @@ function showAge(n) {
 }
 
 // Said to a screen reader, politely: only what a person would want to be told.
-function announce(gateways) {
-  const said = Object.entries(gateways)
+function announce(moved) {
+  const said = Object.entries(moved)
     .filter(([id, one]) => state.gateways[id] && state.gateways[id].state !== one.state)
     .map(([id, one]) => say(texts.went, { name: nameOf(id), state: texts[`state-${one.state}`] }));
   if (said.length) put(document.getElementById("news"), said.join(" "));
@@ -208,7 +219,7 @@ const watcher = new IntersectionObserver((entries) => {
 function watchRows() {
   seen.clear();
   watcher.disconnect();
-  page.querySelectorAll("[data-resource]").forEach((row) => watcher.observe(row));
+  rows.forEach((row) => watcher.observe(row));
 }
 
 let timer = 0;
@@ -219,8 +230,7 @@ function soon() {
 
 async function renew() {
   if (document.visibilityState !== "visible" || !source || source.readyState !== EventSource.OPEN || !seen.size) return;
-  const wanted = Array.from(page.querySelectorAll("[data-resource]"), (row) => row.dataset.resource)
-    .filter((n) => seen.has(n)).slice(0, VIEW_MAX);
+  const wanted = Array.from(rows.keys()).filter((n) => seen.has(n)).slice(0, VIEW_MAX);
   try {
     const answer = await fetch(page.dataset.view, {
       method: "POST",
@@ -314,5 +324,6 @@ setInterval(() => {
   seen.forEach((n) => { if (state.resources[n]) showAge(n); if (views.has(n)) draw(n); });
   if (document.visibilityState === "visible" && Date.now() - lastHeard > SILENCE_MS) connect();
 }, 1000);
+find();
 connect();
 watchRows();
