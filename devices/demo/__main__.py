@@ -20,10 +20,11 @@ from devices.demo.children import CommandError
 from devices.demo.line import Line
 from devices.demo.reconcile import Account, reconcile
 from devices.demo.report import Station, figures, station_of, tell
-from devices.demo.site import BESIDE, PASSAGE_RESOURCE, RESOURCES, SILENT
+from devices.demo.site import BESIDE, RESOURCES, SILENT
 from devices.demo.texts import say, text
 from devices.simulators.books import read_books
 from devices.simulators.broker import ACK_WAIT_S, BrokerError
+from devices.simulators.modbus_bus import RESOURCE as PASSAGE_RESOURCE
 from protocol.program.arguments import own_words
 from protocol.program.messages import Messages, language
 
