@@ -20,6 +20,7 @@ The core, in the order in which data meets it:
     answers, resend, forks: what an answer changes
     resume, regain  watermarks that travel with records, and what they give back after an image
     covered      what the hub's evidence says of a resource, folded page by page
+    losses       what a file could not take: counted, declared in gap notes
     quarantine   what was refused at the door, with its reason
     vault        key-protected data (重点保护级), which never leaves
     keeping      the house: evict, forget keys, fold receipts, correction notes
