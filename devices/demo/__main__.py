@@ -58,7 +58,7 @@ def main() -> int:
 async def _demo(told: argparse.Namespace, folder: Path) -> bool:
     seed = told.seed if told.seed is not None else secrets.randbelow(1 << 31)
     say("line.seed", seed=seed)
-    line = Line(folder, seed=seed)
+    line = Line(folder, seed=seed, seconds=told.seconds or 2 * SECONDS_MIN)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

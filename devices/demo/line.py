@@ -18,20 +18,23 @@ from devices.simulators.broker import Broker, free_port
 SITE: Final = "511527-A0007"
 #: Time a part may take until it is ready.
 READY_S: Final = 30.0
-#: Simulators that publish to the broker.
-_PUBLISHERS: Final = ("carpark", "gates")
-#: When one counter of the RS-485 line falls silent, and for how long, in seconds. It keeps its
-#: total: one that forgot it while the agent is killed between answer and commit would take persons
-#: with it that nobody can know.
-_DIES: Final = ("--dies", f"{SILENT_UNIT}:10:15", "--keeps")
+#: Simulators that publish to the broker, and messages a second.
+_PUBLISHERS: Final = {"carpark": 200, "gates": 60}
+#: When one counter of the RS-485 line falls silent, and for how long, as shares of the run. It
+#: keeps its total: one that forgot it while the agent is killed between answer and commit would
+#: take persons with it that nobody can know.
+_SILENT_FROM, _SILENT_FOR = 0.15, 0.5
 _PASSINGS_A_SECOND: Final = 40
 _POLL_S: Final = 0.2
 
 
 class Line:
-    """Broker, hub, link, agent and simulators in one folder. `open` all, then `close` all."""
+    """Broker, hub, link, agent and simulators in one folder. `open` all, then `close` all.
 
-    def __init__(self, folder: Path, *, seed: int) -> None:
+    seconds: how long the devices will work, for what is to happen in a part of it.
+    """
+
+    def __init__(self, folder: Path, *, seed: int, seconds: float = 60.0) -> None:
         self.folder = folder
         self.broker = Broker(folder / "broker")
         self.hub_port = free_port()
@@ -44,8 +47,10 @@ class Line:
         self.agent = self._child("agent", "shanmen-agent", "run", "--config", str(self._config))
         self._wires = Wires(folder / "ports", free_port())
         self._publishers = [
-            self._simulator(name, name, "--broker", self.broker.url) for name in _PUBLISHERS
+            self._simulator(name, name, "--broker", self.broker.url, "--rate", str(rate))
+            for name, rate in _PUBLISHERS.items()
         ]
+        dies = f"{SILENT_UNIT}:{_SILENT_FROM * seconds:g}:{_SILENT_FOR * seconds:g}"
         self._wired = [
             *(
                 self._simulator(
@@ -56,7 +61,8 @@ class Line:
             ),
             self._simulator(
                 "bus", "modbus_bus", "--port", str(self._wires.bus), "--baud", str(BAUD),
-                "--tcp", str(self._wires.tcp_port), "--rate", str(_PASSINGS_A_SECOND), *_DIES,
+                "--tcp", str(self._wires.tcp_port), "--rate", str(_PASSINGS_A_SECOND),
+                "--dies", dies, "--keeps",
             ),
         ]  # fmt: skip
 
