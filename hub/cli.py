@@ -101,7 +101,7 @@ async def _do(options: argparse.Namespace, command: Command) -> Answer:
 
 
 def _admin(options: argparse.Namespace, command: Command) -> Answer:
-    answer = asyncio.run(_do(options, command))
+    answer = asyncio.run(_do(options, commands.checked(command)))
     if options.json:
         print(compact(answer))
     return answer

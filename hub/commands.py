@@ -1,9 +1,12 @@
 """The operator's commands as structs: what the command line, the socket and `admin` share."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
+
+from protocol.errors import Code, ConfigError
 
 _Name = Annotated[str, Meta(min_length=1, max_length=120)]
 _Reason = Annotated[str, Meta(max_length=200)]
@@ -14,7 +17,13 @@ class SiteAdd(
 ):
     """Enter a site (站点)."""
 
-    site: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]  #: e.g. 511527-A0007
+    site: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$",
+            description="1 to 64 letters A-Z, digits and -",
+        ),
+    ]  #: e.g. 511527-A0007
     name: _Name
     region: Annotated[str, Meta(pattern=r"^([0-9]{6,12})?$")] = ""  #: empty: the hub's own
     owner: Annotated[str, Meta(max_length=64)] = ""  #: principal id as shown
@@ -147,3 +156,35 @@ Command = (
     | UserChange
     | UserList
 )
+
+_AT: Final = re.compile(r"`\$\.(\w+)`")
+
+
+def checked(command: Command) -> Command:
+    """The command, if its fields keep the bounds that hold on the socket. Raises ConfigError."""
+    try:
+        same: Command = msgspec.convert(msgspec.to_builtins(command), type=Command)
+    except msgspec.ValidationError as error:
+        found = _AT.search(str(error))
+        name = found[1] if found else ""
+        raise ConfigError(
+            Code.COMMAND_INVALID,
+            field=name or "command",
+            value=getattr(command, name, None),
+            expected=_expected(type(command), name) or str(error).partition(" - at ")[0],
+        ) from error
+    return same
+
+
+def _expected(kind: type[msgspec.Struct], name: str) -> str:
+    about = inspect.type_info(kind)
+    assert isinstance(about, inspect.StructType)
+    wanted = next((field.type for field in about.fields if field.name == name), None)
+    match wanted:
+        case inspect.Metadata(extra_json_schema={"description": str(words)}):
+            return words
+        case inspect.IntType(ge=int(least), le=int(most)):
+            return f"{least}–{most}"
+        case inspect.StrType(max_length=int(most)):
+            return f"at most {most}"
+    return ""

@@ -22,8 +22,10 @@ from cryptography.x509.oid import NameOID
 
 from devices.simulators.broker import free_port
 from hub.cli import main
+from hub.commands import SiteAdd, TokenNew, checked
 from hub.faults import Exit
-from hub.messages import text
+from hub.messages import speaking, text
+from protocol.errors import ConfigError
 from tests.certificates import Authority
 from tests.hub.shell import Gateway, serving
 from tests.shared import ROOT
@@ -175,6 +177,33 @@ def test_commands_with_and_without_a_running_hub_have_one_writer(tmp_path: Path)
         assert all(one.startswith("SM1-") for one in tokens)
     listed = run("site", "list", "--json", "--data", str(folder))
     assert [one["site"] for one in json.loads(listed.stdout)["sites"]] == ["lake"]
+
+
+@pytest.mark.parametrize(
+    ("command", "field", "expected"),
+    [
+        (TokenNew(kind="site", site="lake", hours=-1), "hours", "1–8760"),
+        (TokenNew(kind="site", site="lake", hours=99_999_999), "hours", "1–8760"),
+        (TokenNew(kind="site", site="x" * 65), "site", "at most 64"),
+        (SiteAdd(site="x" * 5_000, name="x"), "site", "1 to 64 letters A-Z, digits and -"),
+        (SiteAdd(site="east/gate", name="x"), "site", "1 to 64 letters A-Z, digits and -"),
+    ],
+)
+def test_bounds_of_commands_hold_on_the_command_line_too(command, field, expected) -> None:
+    with pytest.raises(ConfigError) as caught:
+        checked(command)
+    assert (caught.value.field, caught.value.expected) == (field, expected)
+    assert field == "hours" or speaking("zh").phrase(expected) != expected
+
+
+def test_a_command_out_of_bounds_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "hub"
+    assert run("init", str(folder), "--port", "0").returncode == 0
+    refused = run("site", "add", "x" * 5_000, "--data", str(folder))
+    assert refused.returncode == Exit.REFUSED
+    assert "1 to 64 letters" in refused.stderr
+    listed = run("site", "list", "--json", "--data", str(folder))
+    assert json.loads(listed.stdout)["sites"] == []
 
 
 @pytest.mark.parametrize("lang", ["C.UTF-8", "zh_CN.UTF-8"])
