@@ -7,7 +7,7 @@ is rejected with its reason and acknowledged: it must not block the session for 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -50,23 +50,12 @@ class _Route:
     device: str = ""
 
 
-@dataclass(slots=True)
-class Statistics:
-    """What the connection did; for `status` and tests."""
-
-    messages: int = 0
-    acknowledged: int = 0
-    pauses: int = 0
-    sessions_lost: int = 0
-    heard: dict[str, int] = field(default_factory=dict)  # device entry -> gateway time
-
-
 class MqttDriver:
     """Receives, dispatches, acknowledges; see `devices.driver.Driver`."""
 
     def __init__(self, config: MqttConfig, context: DriverContext) -> None:
         self.config = config
-        self.statistics = Statistics()
+        self._heard_us: dict[str, int] = {}  # device entry -> gateway time
         self._context = context
         self._settings = _settings(config, context)
         key = pseudonym_key(context.secret("pseudonym"))
@@ -79,13 +68,11 @@ class MqttDriver:
         promises = config.promises.values()
         self.promise = weakest(promises) if promises else Promise.C
         self._had_session = False
-        self._stale_at_us = 0
 
     async def run(self) -> AsyncIterator[Reading]:
         """Connect, subscribe, yield; raises DriverError when the connection is lost."""
         async with Connection(self._settings) as connection:
             if self._had_session and not connection.client.session_present:
-                self.statistics.sessions_lost += 1
                 self._context.health.count(self.config.table.id, "sessions_lost")
             self._had_session = True
             health, name = self._context.health, self.config.table.id
@@ -125,7 +112,6 @@ class MqttDriver:
         """Decode one delivery; its acknowledgement is bound to its connection."""
         now_us = self._context.clock_us()
         message = delivery.message
-        self.statistics.messages += 1
         reading = self.decode(message, now_us)
         if message.qos == 0:
             return reading
@@ -134,7 +120,7 @@ class MqttDriver:
         return replace(
             reading,
             promise=Promise.B if hurry else reading.promise,
-            ack=partial(self._acknowledge, connection, delivery),
+            ack=partial(connection.acknowledge, delivery),
         )
 
     def decode(self, message: Message, now_us: int) -> Reading:
@@ -153,7 +139,7 @@ class MqttDriver:
     def _heard(self, route: _Route, reading: Reading, now_us: int) -> None:
         health = self._context.health
         if route.device:
-            self.statistics.heard[route.device] = now_us
+            self._heard_us[route.device] = now_us
         for rows in reading.rows:
             for record in rows.records:
                 health.seen(record.device, now_us)
@@ -179,15 +165,11 @@ class MqttDriver:
         rejected = Rejected(device=name, reason=reason, detail=detail)
         return Reading(rejected=[rejected], promise=Promise.B)
 
-    def _acknowledge(self, connection: Connection, delivery: Delivery) -> None:
-        self.statistics.acknowledged += 1
-        connection.acknowledge(delivery)
-
     def _tick(self) -> list[Reading]:
         """Once a minute: sensors gone stale, devices gone silent."""
         now_us = self._context.clock_us()
         for device, silent_us in self._silent_us.items():
-            last_us = self.statistics.heard.setdefault(device, now_us)
+            last_us = self._heard_us.setdefault(device, now_us)
             if now_us - last_us > silent_us:
                 self._context.health.changed(device, DeviceState.SILENT)
         stale = self._lorawan.stale(now_us)

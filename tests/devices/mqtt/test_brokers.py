@@ -228,7 +228,7 @@ async def test_queue_is_bounded_and_discards_nothing(make_broker):
     held, names, client = [], [], None
     async with asyncio.timeout(WAIT_S * 2), aclosing(driver.run()) as readings:
         async for reading in readings:
-            client = reading.ack.args[0].client
+            client = reading.ack.func.__self__.client
             held.append(reading)
             if len(held) == 16:
                 assert client.paused
@@ -271,7 +271,7 @@ async def test_paused_connection_outlives_its_keepalive(make_broker):
     await broker.publish(message("m0"), message("m1"))
     async with asyncio.timeout(60), aclosing(driver.run()) as readings:
         first = await anext(readings)
-        client = first.ack.args[0].client
+        client = first.ack.func.__self__.client
         assert client.paused
         # Two and a half keepalives without reading: pings must go out, none may be missed.
         client._client._keepalive = 1
@@ -408,7 +408,7 @@ async def test_mqtt5_receive_maximum_holds_the_broker_back(make_broker):
     held, names, client = [], [], None
     async with asyncio.timeout(WAIT_S), aclosing(driver.run()) as readings:
         async for reading in readings:
-            client = reading.ack.args[0].client
+            client = reading.ack.func.__self__.client
             held.append(reading)
             if len(held) == 8:
                 # It was told: at most its SUBACK waits in the socket. (mosquitto 2.0.11 forgets
