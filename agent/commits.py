@@ -39,7 +39,7 @@ class Committed:
     prepared: Prepared
     changes: list[Change]
     seen_row: int
-    uncounted: dict[str, int]
+    uncounted: dict[tuple[str, str], int]  # by resource, or by driver
     noted: set[tuple[bytes, bytes, Key]]
 
 

@@ -49,6 +49,7 @@ class Journal:
         runs: Runs,
         register: Register,
         quarantine: Quarantine,
+        losses: Losses,
         clock: Clock,
         random: Randomness,
         seen: Seen,
@@ -60,7 +61,7 @@ class Journal:
         self.watermarks: dict[Key, bytes] = {}
         self._noted: set[tuple[bytes, bytes, Key]] = set()  # run, resource, source
         self.commits = 0
-        self.losses = Losses(bounds)
+        self.losses = losses
         self.lets_go: Callable[[], bool] = lambda: False  # whether a full file may stop nobody
         self._database = database
         self._bounds = bounds
@@ -89,6 +90,7 @@ class Journal:
         monotonic_us = self._clock.monotonic_us()
 
         def work(connection: sqlite3.Connection) -> list[tuple[str, bytes, bytes]]:
+            self._quarantine.load(connection)
             self._seen.load(connection, trusted_us=trusted_us, monotonic_us=monotonic_us)
             return connection.execute("SELECT driver, source, value FROM watermark").fetchall()
 
@@ -335,9 +337,8 @@ class Journal:
         changes = [self._part(connection, part, stamp) for part in prepared.parts if part.bodies]
         count_without_rows(connection, prepared)
         put_watermarks(connection, self._register.root, prepared.watermarks)
-        uncounted: dict[str, int] = {}
-        if prepared.refused:
-            uncounted = self._quarantine.put(connection, prepared.refused, stamp.wall_us)
+        refused = prepared.refused
+        uncounted = self._quarantine.put(connection, refused, stamp.wall_us) if refused else {}
         return Committed(prepared, changes, seen_row, uncounted, noted)
 
     def _part(self, connection: sqlite3.Connection, part: Part, stamp: Stamp) -> Change:
@@ -392,7 +393,7 @@ class Journal:
             part.bound.counters.quarantined += part.quarantined
         for bound in committed.prepared.duplicates:
             bound.counters.duplicates += 1
-        for local, count in committed.uncounted.items():
-            self.losses.add(local, "quarantine full", count, stamp.wall_us)
+        for (local, driver), count in committed.uncounted.items():
+            self.losses.add(local, "quarantine full", count, stamp.wall_us, driver=driver)
         self.watermarks.update(committed.prepared.watermarks)
         self._noted |= committed.noted

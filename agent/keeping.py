@@ -69,7 +69,7 @@ class Keeping:
             return
         self._release()
         await self._correct()
-        await self.tell_losses()
+        await self.tell_losses(at_once=False)
         now_us = self._clock.monotonic_us()
         if self._forgotten_us is None or now_us - self._forgotten_us > 600_000_000:
             self._forgotten_us = now_us
@@ -137,9 +137,9 @@ class Keeping:
             self._spool.wake.set()
         self._corrected = mark.source
 
-    async def tell_losses(self) -> None:
+    async def tell_losses(self, *, at_once: bool = True) -> None:
         """Records that went uncommitted: quarantine full, or a source that cannot wait."""
-        if await self._lane.tell_losses():
+        if await self._lane.tell_losses(at_once=at_once):
             self._spool.wake.set()
 
     async def _forget(self) -> None:

@@ -13,6 +13,7 @@ from agent.database import Database
 from agent.disk import DiskLevel
 from agent.epochs import Epochs
 from agent.journal import Journal
+from agent.losses import Losses
 from agent.memory import load_bounds
 from agent.ports import Clock, CoreSettings, Identity, Randomness
 from agent.quarantine import Quarantine
@@ -65,6 +66,7 @@ class Lane:
             runs=self.runs,
             register=self.register,
             quarantine=self.quarantine,
+            losses=Losses(self.bounds, settings.feeds, clock),
             clock=clock,
             random=random,
             seen=Seen(age_us=int(settings.seen_age_s * 1e6), count_max=settings.seen_max),
@@ -153,9 +155,11 @@ class Lane:
         # Whoever else filled the file system may have made room: a small write finds out.
         await self.database.write("evict", lambda _: None)
 
-    async def tell_losses(self) -> bool:
+    async def tell_losses(self, *, at_once: bool = True) -> bool:
         """Declare in this file what it could not take; False if nothing was lost."""
-        return await self.journal.losses.tell(self.database, self.register, self.random)
+        return await self.journal.losses.tell(
+            self.database, self.register, self.random, at_once=at_once
+        )
 
     def stop(self) -> None:
         """Commit what is pending, finish the segment that is being sealed, end `run`."""

@@ -93,6 +93,7 @@ def core_settings(plan: Plan) -> CoreSettings:
     config = plan.config
     return CoreSettings(
         resources=plan.resources,
+        feeds={driver.name: tuple(driver.resources) for driver in plan.drivers},
         budget_bytes=int(config.storage.budget),
         vault_budget_bytes=int(config.storage.vault_budget),
         commit_delay_s=config.storage.commit_delay.seconds,

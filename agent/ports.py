@@ -1,6 +1,6 @@
 """What the core is given by the shell: identity, clock, settings. Values only, no behaviour."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -84,6 +84,7 @@ class CoreSettings:
     """Budgets and rhythms; sizes in bytes, ages in seconds unless the name says µs."""
 
     resources: tuple[ResourceSettings, ...] = ()
+    feeds: Mapping[str, Collection[str]] = field(default_factory=dict)  # driver -> resources
     budget_bytes: int = 2048 * MIB  # database + WAL + reserve
     vault_budget_bytes: int = 256 * MIB
     commit_delay_s: float = 5.0  # only for sources that keep their data (D, E)

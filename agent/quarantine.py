@@ -1,7 +1,8 @@
 """What was refused at the door: a bad record never blocks, and is never dropped without a count.
 
 Rows are sealed under a key derived from the root key. At most 5 % of the budget; above it a row per
-driver and reason keeps a count and a running hash, and a gap note tells the hub.
+driver and reason keeps a count and a running hash, a gap note tells the hub, an alarm the people
+at the gateway.
 """
 
 import hashlib
@@ -58,21 +59,33 @@ class Quarantine:
         self._key = root.derive(b"quarantine")
         self._random = random
         self._bytes_max = int(budget_bytes * SHARE_OF_BUDGET)
+        self.is_full = False  # an item of the largest size would be counted only
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Learn how full it is."""
+        self._judge(used_bytes(connection))
+
+    def _judge(self, used: int) -> None:
+        self.is_full = used + RAW_BYTES_MAX > self._bytes_max
 
     def put(
         self, connection: sqlite3.Connection, rows: Sequence[Refused], at_us: int
-    ) -> dict[str, int]:
-        """Store refused items. Returns by resource how many went by count and hash only."""
+    ) -> dict[tuple[str, str], int]:
+        """Store refused items. Returns how many went by count and hash only.
+
+        By resource, and by driver where the resource is not known: raw messages.
+        """
         used = used_bytes(connection)
         before = used
         held = held_rows(connection)
         added = 0
-        uncounted: dict[str, int] = {}
+        uncounted: dict[tuple[str, str], int] = {}
         for row in rows:
             sealed = lock(self._key, row.driver.encode(), row.plain, self._random)
             if used + len(sealed) > self._bytes_max:
                 added += self._count(connection, row, at_us)
-                uncounted[row.resource] = uncounted.get(row.resource, 0) + row.count
+                where = (row.resource, "" if row.resource else row.driver)
+                uncounted[where] = uncounted.get(where, 0) + row.count
                 continue
             used += len(sealed)
             added += 1
@@ -82,6 +95,7 @@ class Quarantine:
             )
         if used != before:
             set_used_bytes(connection, used)
+            self._judge(used)
         if added:
             _set_held_rows(connection, held + added)
         return uncounted

@@ -181,6 +181,7 @@ async def put_together(plan: Plan, notifier: Notifier, clock: Clock) -> Parts:
             alarms=plan.config.alarm,
             has_due=core.spool.has_due,
             is_full=lambda: core.main.database.level >= DiskLevel.ACKS_STOP,
+            quarantine_full=lambda: core.main.quarantine.is_full,
             vault_level=lambda: core.vault_level,
         ),
         health=health,

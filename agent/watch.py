@@ -37,6 +37,7 @@ class Watch:
         alarms: AlarmTable,
         has_due: Callable[[], Awaitable[bool]],
         is_full: Callable[[], bool],
+        quarantine_full: Callable[[], bool],
         vault_level: Callable[[], DiskLevel],
     ) -> None:
         """has_due: asks the database whether a body may be sent now; its answer is a sign of life.
@@ -50,6 +51,7 @@ class Watch:
         self._alarms = alarms
         self._has_due = has_due
         self._is_full = is_full
+        self._quarantine_full = quarantine_full
         self._vault_level = vault_level
         watchdog_s = notifier.watchdog_s
         self.period_s = LOOK_S if watchdog_s is None else min(LOOK_S, watchdog_s / 3)
@@ -70,6 +72,7 @@ class Watch:
         if jump:
             _LOG.warning("clock jumped", extra={"by_ms": jump // 1000})
         self._say("disk-full", on=self._is_full())
+        self._say("quarantine-full", on=self._quarantine_full())
         vault = self._vault_level()
         if vault is not DiskLevel.UNKNOWN:
             self._say("vault-filling", on=vault is DiskLevel.POLLED_STOP)

@@ -252,7 +252,8 @@ def watched():
     clock = times.clock()
     health = Health(clock.now_us)
     progress = Progress(clock.boot_ns, clock.boot_ns(), clock.boot_ns())
-    state = {"due": False, "full": False, "hang": False, "vault": DiskLevel.NORMAL}
+    state = {"due": False, "full": False, "hang": False, "quarantine": False}
+    state["vault"] = DiskLevel.NORMAL
 
     async def has_due():
         if state["hang"]:
@@ -269,6 +270,7 @@ def watched():
         alarms=AlarmTable(),
         has_due=has_due,
         is_full=lambda: state["full"],
+        quarantine_full=lambda: state["quarantine"],
         vault_level=lambda: state["vault"],
     )
     return times, watch, fed, progress, health, state
@@ -337,10 +339,13 @@ async def test_alarms_come_and_go(watched, caplog):
         await watch.look()
         await watch.look()
         assert set(health.alarms) == {"disk-full"}
-        state["full"] = False
+        state["full"], state["quarantine"] = False, True
+        await watch.look()
+        assert set(health.alarms) == {"quarantine-full"}
+        state["quarantine"] = False
         await watch.look()
     assert health.alarms == {}
-    assert [one.message for one in caplog.records] == ["alarm", "alarm ended"]
+    assert [one.message for one in caplog.records] == ["alarm", "alarm ended"] * 2
 
 
 async def test_a_jump_of_the_clock_is_told(watched, caplog):

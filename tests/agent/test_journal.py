@@ -8,7 +8,7 @@ import pytest
 
 from agent.journal import RING_BYTES, RING_OVERHEAD_BYTES
 from agent.ports import CoreSettings
-from devices.driver import Promise
+from devices.driver import Promise, Reading, Rejected
 from protocol.errors import Code, FatalError, UnavailableError
 from protocol.notes import Gap
 from tests.agent.kit import BAYS, GATE, Site, reading
@@ -324,6 +324,40 @@ async def test_a_loss_before_the_first_record_waits_for_its_stream(tmp_path):
         await site.core.keep_house()
         await site.drain()
     assert [(gap.count, gap.reason) for gap in gaps(site)] == [(3, "quarantine full")]
+
+
+async def test_messages_above_a_full_quarantine_are_told_for_what_their_driver_feeds(tmp_path):
+    feeds = {"mqtt": ("gate",), "serial": ("bays",)}
+    settings = CoreSettings(resources=(GATE, BAYS), budget_bytes=16 << 20, feeds=feeds)
+    site = Site(tmp_path, settings=settings)
+
+    async def garble(times: int, reason: str = "not-json") -> None:
+        raw = Rejected(device="gate-1", reason=reason, raw=bytes(60_000))
+        for _ in range(times):
+            rejected = Reading(rejected=[raw], promise=Promise.B)
+            await site.core.pipeline.submit(rejected, driver="mqtt")
+
+    async with site.running():
+        await site.give(1)
+        await site.give(2, driver="serial", resource="bays")
+        assert not site.core.main.quarantine.is_full
+        await garble(30)
+        assert site.core.main.quarantine.is_full
+        await site.core.keep_house()
+        assert not site.core.main.journal.losses
+        await garble(5)
+        await site.core.keep_house()  # told an hour later, not every second
+        await site.drain()
+        gate = site.core.main.bounds["gate"].id
+        assert [(gap.resource, gap.count, gap.reason) for gap in gaps(site)] == [
+            (gate, None, "quarantine full")
+        ]
+        site.clock.advance(3_600)
+        await site.core.keep_house()
+        await site.drain()
+        assert len(gaps(site)) == 2
+    async with site.running():
+        assert site.core.main.quarantine.is_full
 
 
 async def test_what_the_ring_does_not_hold_at_a_stop_is_told(tmp_path):
