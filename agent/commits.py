@@ -31,6 +31,11 @@ class Stamp:
     boot_us: int
     mark: ClockMark  # what the wall clock was worth
 
+    @property
+    def trusted_us(self) -> int | None:
+        """The UTC of the commit; None where nobody vouches for the clock."""
+        return self.mark.trusted_us(self.wall_us)
+
 
 @dataclass(slots=True)
 class Committed:

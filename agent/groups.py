@@ -14,7 +14,7 @@ import msgspec
 from agent.quarantine import RAW_BYTES_MAX, Refused, refused_records
 from agent.resources import Bound
 from agent.resume import Marks, Tail, is_regained, surely_fits
-from devices.driver import Promise, Reading
+from devices.driver import Lost, Promise, Reading
 from protocol.errors import DecodeError
 from protocol.packs import check_columns
 from protocol.records import Columns, Record, dump_columns, to_columns
@@ -78,6 +78,7 @@ class Prepared:
     parts: list[Part] = field(default_factory=list)
     watermarks: dict[tuple[str, str], bytes] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
+    lost: list[tuple[str, Lost]] = field(default_factory=list)  # driver, what its source lost
     keys: list[bytes] = field(default_factory=list)
     duplicates: list[Bound] = field(default_factory=list)  # one a record that was dropped
 
@@ -117,6 +118,8 @@ def prepare(
                 prepared.watermarks[pending.driver, watermark.source] = watermark.value
         if reading.rejected:
             prepared.refused += _rejected(pending)
+        if reading.lost:
+            prepared.lost += [(pending.driver, one) for one in reading.lost]
         _gather(pending, bounds, gathered, prepared)
     _finish(gathered, prepared)
     return prepared

@@ -324,8 +324,7 @@ class Journal:
     def _write(self, connection: sqlite3.Connection, prepared: Prepared, stamp: Stamp) -> Committed:
         seen_row = 0
         if prepared.keys:
-            trusted_us = stamp.mark.trusted_us(stamp.wall_us)
-            seen_row = self._seen.write(connection, prepared.keys, trusted_us)
+            seen_row = self._seen.write(connection, prepared.keys, stamp.trusted_us)
         noted = note_befores(
             connection,
             self._register.root,
@@ -395,5 +394,6 @@ class Journal:
             bound.counters.duplicates += 1
         for (local, driver), count in committed.uncounted.items():
             self.losses.add(local, "quarantine full", count, stamp.wall_us, driver=driver)
+        self.losses.put(committed.prepared.lost, stamp.wall_us)
         self.watermarks.update(committed.prepared.watermarks)
         self._noted |= committed.noted

@@ -5,14 +5,14 @@ its owner finds it in an export.
 """
 
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from agent.database import Database
 from agent.ports import HOUR_US, Clock, Randomness
 from agent.register import NONCE_BYTES, Register, queue_object
 from agent.resources import Bound
-from devices.driver import Reading
+from devices.driver import Lost, Reading
 from protocol.ids import ResourceId, StreamId
 from protocol.notes import Gap, make_gap
 
@@ -60,6 +60,15 @@ class Losses:
         loss = Loss(local, reason, driver)
         before = self._by.get(loss, (0, at_us, at_us))
         self._by[loss] = (before[0] + count, before[1], at_us)
+
+    def put(self, told: Iterable[tuple[str, Lost]], at_us: int) -> None:
+        """Note what sources lost before we read it, by driver; of resources of this file."""
+        for driver, lost in told:
+            if lost.resource not in self._bounds:
+                continue
+            loss = Loss(lost.resource, lost.reason, driver)
+            since_us = self._by.get(loss, (0, lost.since_us, 0))[1]
+            self._by[loss] = (0, since_us, at_us)
 
     async def tell(
         self, database: Database, register: Register, random: Randomness, *, at_once: bool

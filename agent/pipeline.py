@@ -138,6 +138,7 @@ class Pipeline:
                 identity=reading.identity,
                 watermarks=reading.watermarks,
                 rejected=reading.rejected,
+                lost=reading.lost,
                 urgent=reading.urgent,
                 promise=reading.promise,
                 ack=reading.ack,

@@ -109,7 +109,8 @@ class Supervisor:
             if slot.driver is None:
                 slot.driver = slot.make()
             slot.running = True
-            slot.pump = Pump(slot.name, slot.driver, self._intake, self._paused)
+            alarm = self._health.raise_alarm
+            slot.pump = Pump(slot.name, slot.driver, self._intake, self._paused, alarm)
             await slot.pump.run()
             self._failed(slot, "ended")
         except DriverError as error:
@@ -151,7 +152,15 @@ class UncommittedError(Exception):
 class Pump:
     """Moves readings of one driver into the pipeline, in order, a bounded number under way."""
 
-    def __init__(self, name: str, driver: Driver, intake: Intake, paused: asyncio.Event) -> None:
+    def __init__(
+        self,
+        name: str,
+        driver: Driver,
+        intake: Intake,
+        paused: asyncio.Event,
+        alarm: Callable[..., None],
+    ) -> None:
+        self._alarm = alarm
         self._paused = paused
         self._name = name
         self._driver = driver
@@ -213,6 +222,8 @@ class Pump:
             future = self._intake.submit(reading, driver=self._name)
         except ShanmenError as error:
             raise UncommittedError(error.code.key) from error
+        for lost in reading.lost:
+            self._alarm("source-lost", driver=self._name, reason=lost.reason)
         if future.done() and not future.cancelled() and future.exception() is None:
             return  # class C above its ring: nothing is under way
         rows = reading.rows

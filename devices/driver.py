@@ -75,6 +75,14 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     detail: str = ""  # where in the message: offset, field, claimed value; one line, printable
 
 
+class Lost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a source had for us and lost before we read it: how much, nobody knows."""
+
+    resource: str  # local name
+    since_us: int  # gateway time before which nothing is missing, µs UTC
+    reason: str  # of the gap note, e.g. "session lost"; shown in the alarm
+
+
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one message of a source leads to; committed whole or not at all."""
 
@@ -84,6 +92,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     identity: bytes | None = None
     watermarks: list[Watermark] = []
     rejected: list[Rejected] = []
+    lost: list[Lost] = []  # declared in gap notes, after the commit
     urgent: bool = False  # seal at once: an alarm, not a measurement
     #: Of the source of this reading. A, B and C commit at once, D and E may wait for the next
     #: commit; a driver may ask for B where its source of class D cannot wait just now.

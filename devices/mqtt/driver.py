@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from devices.driver import (
@@ -19,10 +20,12 @@ from devices.driver import (
     Driver,
     DriverContext,
     DriverError,
+    Lost,
     ProbeResult,
     Promise,
     Reading,
     Rejected,
+    Watermark,
     printable,
     weakest,
 )
@@ -38,6 +41,9 @@ from protocol.errors import Code, ConfigError
 
 #: How often silent sensors are looked for, in seconds.
 STALE_EVERY_S: Final = 60.0
+#: How often it is noted that the broker has our session, in µs.
+_SESSION_EVERY_US: Final = 3_600_000_000
+_SESSION: Final = "session"  # its watermark
 
 
 @dataclass(slots=True)
@@ -67,24 +73,52 @@ class MqttDriver:
         self._silent_us = {one.id: one.silence_us for one in config.json if one.silence_us}
         promises = config.promises.values()
         self.promise = weakest(promises) if promises else Promise.C
-        self._had_session = False
+        self._session_us: int | None = None  # when the broker surely had our session; 0: never
+        self._session_noted_us = 0
 
     async def run(self) -> AsyncIterator[Reading]:
         """Connect, subscribe, yield; raises DriverError when the connection is lost."""
         async with Connection(self._settings) as connection:
-            if self._had_session and not connection.client.session_present:
-                self._context.health.count(self.config.table.id, "sessions_lost")
-            self._had_session = True
-            health, name = self._context.health, self.config.table.id
-            connection.subscribe(
-                self.config.filters, lambda: health.changed(name, DeviceState.ONLINE)
-            )
+            if self._session_us is None:
+                self._session_us = self._noted_session_us()
+            lost = None if connection.client.session_present else self._lost_session()
+            connection.subscribe(self.config.filters, self._subscribed)
+            if lost is not None:
+                yield lost
             async for delivery in connection.deliveries(STALE_EVERY_S):
                 if delivery is None:
                     for reading in self._tick():
                         yield reading
                 else:
                     yield self._reading(delivery, connection)
+
+    def _subscribed(self) -> None:
+        self._session_us = self._context.clock_us()
+        self._context.health.changed(self.config.table.id, DeviceState.ONLINE)
+
+    def _lost_session(self) -> Reading | None:
+        """What is said of a broker that does not know us; None if it never did."""
+        since_us, self._session_us = self._session_us, 0
+        if not since_us:
+            return None
+        self._context.health.count(self.config.table.id, "sessions_lost")
+        kept = [name for name, it in self.config.promises.items() if it in {Promise.A, Promise.B}]
+        lost = [Lost(resource=one, since_us=since_us, reason="session lost") for one in kept]
+        return Reading(lost=lost, watermarks=[self._session_mark(0)], promise=Promise.B)
+
+    def _session_mark(self, at_us: int) -> Watermark:
+        table = self.config.table
+        value = msgspec.msgpack.encode([table.url, table.client_id, at_us])
+        return Watermark(source=_SESSION, value=value)
+
+    def _noted_session_us(self) -> int:
+        """When this session was last there, by an earlier instance; 0 if that is not known."""
+        table, noted = self.config.table, self._context.watermark(_SESSION)
+        try:
+            url, client_id, at_us = msgspec.msgpack.decode(noted or b"", type=tuple[str, str, int])
+        except msgspec.MsgspecError:
+            return 0
+        return at_us if (url, client_id) == (table.url, table.client_id) else 0
 
     async def probe(self) -> list[ProbeResult]:
         """Connect once under a name of our own: the running agent keeps its session."""
@@ -172,8 +206,18 @@ class MqttDriver:
             last_us = self._heard_us.setdefault(device, now_us)
             if now_us - last_us > silent_us:
                 self._context.health.changed(device, DeviceState.SILENT)
-        stale = self._lorawan.stale(now_us)
-        return [] if stale is None else [stale]
+        found = [self._lorawan.stale(now_us), self._session(now_us)]
+        return [one for one in found if one is not None]
+
+    def _session(self, now_us: int) -> Reading | None:
+        """The broker has our session: remembered here, and noted for the next instance."""
+        if not self._session_us:
+            return None
+        self._session_us = now_us
+        if abs(now_us - self._session_noted_us) < _SESSION_EVERY_US:
+            return None
+        self._session_noted_us = now_us
+        return Reading(watermarks=[self._session_mark(now_us)], promise=Promise.D)
 
 
 def _settings(

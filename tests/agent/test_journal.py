@@ -8,10 +8,11 @@ import pytest
 
 from agent.journal import RING_BYTES, RING_OVERHEAD_BYTES
 from agent.ports import CoreSettings
-from devices.driver import Promise, Reading, Rejected
+from devices.driver import Lost, Promise, Reading, Rejected
 from protocol.errors import Code, FatalError, UnavailableError
 from protocol.notes import Gap
 from tests.agent.kit import BAYS, GATE, Site, reading
+from tests.protocol.makers import NOW_US
 
 
 class Gate:
@@ -358,6 +359,20 @@ async def test_messages_above_a_full_quarantine_are_told_for_what_their_driver_f
         assert len(gaps(site)) == 2
     async with site.running():
         assert site.core.main.quarantine.is_full
+
+
+async def test_what_a_source_lost_is_a_gap_of_its_resource(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.give(1)
+        lost = Lost(resource="gate", since_us=NOW_US - 5, reason="session lost")
+        told = Reading(lost=[lost], promise=Promise.B)
+        await site.core.pipeline.submit(told, driver="mqtt")
+        await site.core.keep_house()
+        await site.drain()
+    assert [(gap.unit, gap.first, gap.last, gap.count, gap.reason) for gap in gaps(site)] == [
+        ("time", NOW_US - 5, NOW_US, None, "session lost")
+    ]
 
 
 async def test_what_the_ring_does_not_hold_at_a_stop_is_told(tmp_path):

@@ -14,7 +14,7 @@ from agent.supervisor import (
     Supervisor,
     UncommittedError,
 )
-from devices.driver import DeviceState, DriverError, Promise, Reading
+from devices.driver import DeviceState, DriverError, Lost, Promise, Reading
 from protocol.errors import Code, UnavailableError
 
 
@@ -246,7 +246,7 @@ async def test_a_pump_that_was_failed_submits_nothing_more():
                 yield Reading(promise=Promise.D)
                 await asyncio.sleep(0)
 
-    pump = Pump("quick", Quick(), Door(), asyncio.Event())
+    pump = Pump("quick", Quick(), Door(), asyncio.Event(), Health(lambda: 0).raise_alarm)
     task = asyncio.create_task(pump.run())
     while not taken:
         await asyncio.sleep(0)
@@ -255,6 +255,17 @@ async def test_a_pump_that_was_failed_submits_nothing_more():
     with pytest.raises(UncommittedError):
         await task
     assert len(taken) == before
+
+
+async def test_what_a_source_lost_is_an_alarm():
+    lost = Lost(resource="gate", since_us=0, reason="session lost")
+    broker = Scripted([Reading(lost=[lost], promise=Promise.B), "wait"])
+    async with running([Slot("mqtt/b", lambda: broker)], Intake(), Waits()) as health:
+        await until(lambda: health.alarms)
+    assert dict(health.alarms["source-lost"].fields) == {
+        "driver": "mqtt/b",
+        "reason": "session lost",
+    }
 
 
 async def test_a_source_that_cannot_be_asked_again_is_never_held_up():

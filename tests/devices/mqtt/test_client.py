@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from devices.driver import DriverError
+from devices.driver import DriverError, Lost, Reading
+from devices.kit import Bench, load
 from devices.mqtt.client import Connection
 from devices.mqtt.settings import Settings
 
@@ -251,3 +252,60 @@ def test_settings_do_not_show_their_secret():
     assert "hunter2" not in repr(
         Settings(host="h", port=1, client_id="c", username="u", password="hunter2")
     )
+
+
+SITE = """
+[[mqtt]]
+id = "b"
+url = "mqtt://127.0.0.1:{port}"
+client_id = "{client_id}"
+[[device]]
+id = "gate"
+profile = "mqtt/json"
+resource = "checks"
+pack = "ticket.check"
+connection = {{ mqtt = "b", topic = "gate" }}
+policy = {{ dedup_key = ["id"] }}
+map = {{ persons = {{ path = "n" }} }}
+[[device]]
+id = "counter"
+profile = "mqtt/json"
+resource = "passages"
+pack = "visitor.passage"
+connection = {{ mqtt = "b", topic = "counter" }}
+map = {{ in_count = {{ path = "n", counter = {{ wrap = 65536 }} }} }}
+"""
+
+
+async def test_a_session_that_was_lost_while_nobody_ran_is_told_once(monkeypatch):
+    monkeypatch.setattr("devices.mqtt.driver.STALE_EVERY_S", 0.01)
+    present = False
+
+    async def script(reader, writer):
+        await packet(reader)
+        writer.write(b"\x20\x02" + bytes([present, 0]))
+        while True:
+            kind, body = await packet(reader)
+            if kind == 0x82:
+                writer.write(b"\x90\x03" + body[:2] + b"\x01")
+
+    bench = Bench()
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+
+        async def restarted(client_id: str = "gw") -> Reading:
+            """The first reading of a new instance."""
+            bench.now_us += 2 * 3_600_000_000
+            loaded = load(SITE.format(port=port, client_id=client_id))
+            (found,) = await bench.pump(loaded.drivers[0].make(bench), 1)
+            return found
+
+        assert not (await restarted()).lost  # there was none before
+        present = True
+        assert not (await restarted()).lost
+        noted_us, present = bench.now_us, False
+        assert (await restarted()).lost == [
+            Lost(resource="checks", since_us=noted_us, reason="session lost")
+        ]
+        assert bench.health.total("sessions_lost") == 1
+        assert not (await restarted()).lost
+        assert not (await restarted("another")).lost
