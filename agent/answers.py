@@ -120,7 +120,7 @@ class Answers:
         await self._database.write("refuse", lambda c: _set_outbox(c, ref.row))
         if ref.kind == "header":
             # Not even the header is taken: the chain of this stream is over.
-            await self._succeed(ref, f"refused {verdict.code}")
+            await self._succeed(ref, reason=f"refused {verdict.code}")
 
     async def _refuse(self, ref: Ref, reason: str, *, is_damaged: bool) -> None:
         """Body to `bad`, header-only item into its place; a damaged body is declared as lost."""
@@ -140,7 +140,7 @@ class Answers:
                 (ref.size, ref.records if is_damaged else 0, ref.stream),
             )
             if is_damaged and bound is not None:
-                self._note(connection, bound, ref, "body damaged")
+                self._note(connection, bound, ref, reason="body damaged")
             if head is None:
                 return False
             queue_header(connection, ref.stream, ref.seq, head, body=ref.row, reason=reason)
@@ -154,9 +154,9 @@ class Answers:
         if is_damaged:
             self.alarm("body-damaged", {"seq": ref.seq})
         if not has_head:
-            await self._succeed(ref, "chain damaged")
+            await self._succeed(ref, reason="chain damaged")
 
-    async def _succeed(self, ref: Ref, reason: str) -> None:
+    async def _succeed(self, ref: Ref, *, reason: str) -> None:
         """A stream cannot go on, and the hub need not be asked why."""
         bound = self._bound_of(ref.stream)
         if bound is None:
@@ -172,7 +172,7 @@ class Answers:
         self._spool.hold(ref.stream, HOLD_UNBOUND_S)
         self.alarm("stream-unbound", {"stream": ref.stream.hex(), "reason": reason})
 
-    def _note(self, connection: sqlite3.Connection, bound: Bound, ref: Ref, reason: str) -> None:
+    def _note(self, connection: sqlite3.Connection, bound: Bound, ref: Ref, *, reason: str) -> None:
         note = Gap(
             resource=bound.id,
             stream=StreamId(ref.stream),
@@ -258,7 +258,7 @@ class Answers:
 
         is_whole, _ = await self._database.write("resend", work, then=then)
         if not is_whole:
-            await self._succeed(ref, "hub lost the chain")
+            await self._succeed(ref, reason="hub lost the chain")
 
     async def _unregistered(self, ref: Ref) -> None:
         """The hub does not know the resource: its registration again; seldom if it was refused."""

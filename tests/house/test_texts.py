@@ -126,7 +126,8 @@ def test_what_errors_name_has_its_chinese() -> None:
 def test_reasons_of_agents_have_their_chinese() -> None:
     """They stand in `continues` and gap notes and are printed by `shanmen read`."""
     say = speaking_in("zh")
-    paths = [ROOT / "agent" / f"{name}.py" for name in ("answers", "forks", "mending", "sealer")]
+    names = ("answers", "forks", "mending", "resend", "sealer")
+    paths = [ROOT / "agent" / f"{name}.py" for name in names]
     said = {text for text in literals(paths, "reason") if text}
     assert len(said) >= 6
     assert [text for text in sorted(said) if not is_chinese(say.phrase(text))] == []
