@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from devices.demo.children import Child
 from devices.demo.line import Line
+from devices.demo.proxy import Link
 from devices.demo.texts import say, text
 
 Event = Literal["kill agent", "kill hub", "cut", "half-open"]
@@ -17,6 +18,8 @@ HUB_KILLS: Final = 5
 CUT_S: Final = (3.0, 4.0)
 #: The shortest run in which all of it has room.
 SECONDS_MIN: Final = 30.0
+#: A half-open link waits so much longer for somebody who uses it.
+USED_WITHIN_S: Final = 15.0
 #: A killed process is started again after at most this.
 DOWN_S: Final = 1.5
 
@@ -65,6 +68,7 @@ def schedule(seed: int, seconds: float) -> list[Happening]:
 async def wreak(line: Line, plan: list[Happening]) -> Harm:
     """Do it all, each thing at its time; at the end everything runs and the link is whole."""
     harm = Harm()
+    one_at_a_time = asyncio.Lock()  # what happens to the link
     began = asyncio.get_running_loop().time()
 
     async def one(happening: Happening) -> None:
@@ -77,22 +81,37 @@ async def wreak(line: Line, plan: list[Happening]) -> Harm:
             case "kill hub":
                 harm.hub_kills += await _bounce(line.hub, happening.lasts_s)
             case "cut":
-                await line.link.cut()
-                await asyncio.sleep(happening.lasts_s)
-                await line.link.restore()
+                async with one_at_a_time:
+                    await line.link.cut()
+                    await asyncio.sleep(happening.lasts_s)
+                    await line.link.restore()
                 harm.cuts += 1
             case "half-open":
-                before = line.link.swallowed
-                await line.link.half_open()
-                await asyncio.sleep(happening.lasts_s)
-                await line.link.restore()
+                async with one_at_a_time:
+                    harm.half_open += await _half_open(line.link, happening.lasts_s)
                 harm.cuts += 1
-                harm.half_open += line.link.swallowed > before  # nobody sent: nobody noticed
 
     async with asyncio.TaskGroup() as group:
         for happening in plan:
             group.create_task(one(happening), name=happening.event)
     return harm
+
+
+async def _half_open(link: Link, lasts_s: float) -> int:
+    """Swallow what is sent, until somebody did send; tells whether anybody did in time.
+
+    A link that nobody uses, because the agent was killed just before, is half-open to nobody.
+    """
+    await link.half_open()
+    await asyncio.sleep(lasts_s)
+    try:
+        async with asyncio.timeout(USED_WITHIN_S):
+            await link.used.wait()
+    except TimeoutError:
+        return 0
+    finally:
+        await link.restore()
+    return 1
 
 
 async def _bounce(child: Child, down_s: float) -> int:

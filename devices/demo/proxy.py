@@ -19,6 +19,7 @@ class Link:
         self._server: asyncio.Server | None = None
         self._pairs: set[asyncio.Task[None]] = set()
         self._swallowing = False
+        self.used = asyncio.Event()  # somebody sent while it was half-open
         self.port = 0
         self.forwarded = 0  # bytes, both directions
         self.swallowed = 0  # bytes that vanished while half-open
@@ -44,6 +45,7 @@ class Link:
 
     async def half_open(self) -> None:
         """Keep connections and swallow everything until `restore`."""
+        self.used.clear()
         self._swallowing = True
 
     async def restore(self) -> None:
@@ -83,7 +85,7 @@ class Link:
 
     async def _pair(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while self._swallowing and (data := await reader.read(_CHUNK)):
-            self.swallowed += len(data)
+            self._swallow(data)
         if self._swallowing:
             return
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
@@ -99,10 +101,14 @@ class Link:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(_CHUNK):
             if self._swallowing:
-                self.swallowed += len(data)
+                self._swallow(data)
                 continue
             self.forwarded += len(data)
             sink.write(data)
             await sink.drain()
         if sink.can_write_eof():
             sink.write_eof()
+
+    def _swallow(self, data: bytes) -> None:
+        self.swallowed += len(data)
+        self.used.set()

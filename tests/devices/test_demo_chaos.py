@@ -1,11 +1,13 @@
 """What chaos will do is known from its seed, and is what the bars ask for."""
 
+import asyncio
 from collections import Counter
 
 import pytest
 
 from devices.demo import chaos
 from devices.demo.figures import bars
+from devices.demo.proxy import Link
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -33,3 +35,21 @@ def test_things_of_one_kind_do_not_overlap(seed: int) -> None:
 
 def test_another_seed_is_another_chaos() -> None:
     assert chaos.schedule(1, 60.0) != chaos.schedule(2, 60.0)
+
+
+async def test_half_open_link_waits_for_somebody_who_uses_it() -> None:
+    async with asyncio.timeout(20), Link(1) as link:
+        harm = asyncio.ensure_future(chaos._half_open(link, 0))
+        await asyncio.sleep(0)
+        _, writer = await asyncio.open_connection("127.0.0.1", link.port)
+        assert not harm.done()
+        writer.write(b"lost")
+        assert await harm == 1
+        assert link.swallowed == 4
+        writer.close()
+
+
+async def test_half_open_link_that_nobody_used_does_not_count(monkeypatch) -> None:
+    monkeypatch.setattr(chaos, "USED_WITHIN_S", 0.01)
+    async with asyncio.timeout(20), Link(1) as link:
+        assert await chaos._half_open(link, 0) == 0
