@@ -178,8 +178,8 @@ class HubClient:
         )
         async with self._request("GET", "/v1/inbox", query=query, timeout=timeout) as response:
             yield b""  # the link is up
-            async for chunk in response.content.iter_any():
-                yield chunk
+            async for piece in _pieces(response.content.iter_any()):
+                yield piece
 
     async def _whole(
         self,
@@ -250,13 +250,26 @@ class HubClient:
         )
 
 
+async def _pieces(read: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A body in pieces.
+
+    A connection that is lost between two reads is a bare RuntimeError of aiohttp's stream; here it
+    is what every other loss is: a ClientError.
+    """
+    try:
+        async for piece in read:
+            yield piece
+    except RuntimeError as error:
+        raise aiohttp.ClientConnectionError(str(error)) from error
+
+
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """The whole body; a longer one than `limit` is refused before it is read on."""
     declared = response.content_length
     if declared is not None and declared > limit:
         raise TooLargeError(Code.TOO_LARGE, field="answer", value=declared, expected=str(limit))
     pieces, size = [], 0
-    async for piece in response.content.iter_chunked(_CHUNK):
+    async for piece in _pieces(response.content.iter_chunked(_CHUNK)):
         size += len(piece)
         if size > limit:
             raise TooLargeError(Code.TOO_LARGE, field="answer", value=size, expected=str(limit))
