@@ -275,13 +275,18 @@ async def _conversation(ground: _Ground) -> tuple[Inbox, Uplink]:
         inbox=inbox,
         reports=reporter,
         folder=ground.plan.folder,
-        refused=Code.AGENT_WAITING if ground.is_waiting else None,
+        refused=Code.AGENT_WAITING if ground.is_waiting and not _was_let_in(core) else None,
         readmit=Readmission(ground.client, ground.stored, identity.signing),
     )
     await inbox.start(
         CoreEffects(core, clock, uplink), link_up=uplink.knock, answered=uplink.ask_again
     )
     return inbox, uplink
+
+
+def _was_let_in(core: Core) -> bool:
+    """Whether the hub took records since: the stored answer to the enrolment does not change."""
+    return any(bound.counters.accepted for bound in core.bounds.values())
 
 
 async def _serve(parts: Parts, notifier: Notifier, stop: asyncio.Event) -> None:

@@ -116,11 +116,17 @@ class Client:
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     pieces, size = [], 0
-    async for piece in response.content.iter_chunked(_CHUNK):
-        size += len(piece)
-        if size > limit:
-            raise TooLargeError(Code.TOO_LARGE, field="answer", value=size, expected=f"≤ {limit}")
-        pieces.append(piece)
+    try:
+        async for piece in response.content.iter_chunked(_CHUNK):
+            size += len(piece)
+            if size > limit:
+                raise TooLargeError(
+                    Code.TOO_LARGE, field="answer", value=size, expected=f"≤ {limit}"
+                )
+            pieces.append(piece)
+    except RuntimeError as error:
+        # A connection that is lost between two reads is a bare RuntimeError of aiohttp's stream.
+        raise aiohttp.ClientConnectionError(str(error)) from error
     return b"".join(pieces)
 
 
