@@ -141,14 +141,14 @@ map = {{ gate_no = {{ const = "{gate}" }} }}
 policy = {{ repeat_window = "30s" }}
 """
 
-# The line is short and fast: an answer that has not begun after 100 ms does not come.
+# The line is short and fast: an answer that has not begun after 70 ms does not come.
 _BUS = """
 [[bus]]
 id = "rs485"
 port = "{port}"
 baud = {baud}
 turnaround = "2ms"
-timeout = "100ms"
+timeout = "70ms"
 probe_max = "3s"
 """
 
