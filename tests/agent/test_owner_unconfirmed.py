@@ -59,6 +59,7 @@ async def test_bodies_that_are_held_do_not_starve_the_watchdog_of_a_quiet_site(t
             has_due=site.core.spool.has_due,
             is_full=lambda: False,
             vault_level=lambda: DiskLevel.UNKNOWN,
+            quarantine_full=lambda: False,
         )
         task = asyncio.create_task(link.run())
         async with asyncio.timeout(10):
