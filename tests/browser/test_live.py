@@ -175,7 +175,7 @@ def _changed(receipt: dict, where: str) -> dict:
     if where == "index":
         return receipt | {"index": value ^ 1}
     if where == "segment":
-        return receipt | {"segment": _flipped(value.replace("B", "b"), 5).lower()}
+        return receipt | {"segment": value[:5] + ("c" if value[5] == "b" else "b") + value[6:]}
     places = {
         "leaf": len(value) // 2,
         "root": value.index("\n", value.index("\n") + 1) + 3 if "\n" in value else 0,
