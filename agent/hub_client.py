@@ -9,6 +9,7 @@ import asyncio
 import io
 import secrets
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -40,6 +41,7 @@ _CHUNK: Final = 65_536
 _DIGEST_INLINE_MAX: Final = 128 * 1024
 #: Two heartbeats of the hub's and a little: an inbox poll silent for longer is dead.
 POLL_SILENCE_S: Final = 12.0
+POLL_MAX_S: Final = 120.0  # a hub ends a poll long before
 _RETRY_AFTER_S_MAX: Final = 600.0
 
 
@@ -89,6 +91,7 @@ class HubClient:
         self._hub = hub
         self._key = key
         self._session: aiohttp.ClientSession | None = None
+        self._under_way: Counter[aiohttp.ClientSession] = Counter()  # exchanges of each session
         self.connected = False  # the last request reached the hub
         #: When the certificate of the last TLS connection expires, seconds since 1970.
         self.certificate_ends_s: float | None = None
@@ -127,15 +130,21 @@ class HubClient:
         self.certificate_ends_s = ends_s
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. What is under way must have been cancelled."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def renew(self) -> None:
-        """Forget all connections, so that the next one is judged by what is known now."""
-        await self.close()
-        await self.open()
+        """Forget all connections, so that the next one is judged by what is known now.
+
+        What is under way ends where it began: aiohttp wakes nobody who reads from a connection that
+        its session closes, and drops the time limit of the read too.
+        """
+        new = await self._new_session()
+        old, self._session = self._session, new
+        if old is not None and not self._under_way[old]:
+            await old.close()
 
     async def sync(self, body: bytes) -> bytes:
         """POST one batch; returns the answer's envelope as received."""
@@ -168,10 +177,10 @@ class HubClient:
     async def poll(self, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """GET the inbox: an empty piece when the poll stands, then what arrives.
 
-        Raises UnavailableError when nothing came for POLL_SILENCE_S.
+        Raises UnavailableError when nothing came for POLL_SILENCE_S, or the end not in POLL_MAX_S.
         """
         timeout = aiohttp.ClientTimeout(
-            total=None,
+            total=POLL_MAX_S,
             connect=self._table.connect_timeout.seconds,
             sock_connect=self._table.connect_timeout.seconds,
             sock_read=POLL_SILENCE_S,
@@ -210,6 +219,31 @@ class HubClient:
         """One exchange; yields a response with status 200, everything else is raised."""
         session = session or self._session
         assert session is not None
+        self._under_way[session] += 1
+        try:
+            async with self._exchange(
+                session, method, path, query=query, body=body, signed=signed, timeout=timeout
+            ) as response:
+                yield response
+        finally:
+            self._under_way[session] -= 1
+            if not self._under_way[session]:
+                del self._under_way[session]
+                if session is not self._session:
+                    await session.close()
+
+    @asynccontextmanager
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        body: bytes | None,
+        signed: bool,
+        timeout: aiohttp.ClientTimeout | None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         asked = urlencode(query)
         make = partial(self._headers, method, path, asked, body, signed=signed)
         # The digest of a full batch takes longer than anything else may wait on the loop.

@@ -190,6 +190,35 @@ async def test_the_poll_takes_heartbeats_and_messages_and_comes_again():
     assert "answered" in inbox.calls
 
 
+async def test_what_is_under_way_survives_that_the_clock_is_learned_anew():
+    """An unsynchronised gateway learns the time while its poll stands; it must not go deaf."""
+    stands, told = asyncio.Event(), asyncio.Event()
+
+    async def answer(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"\0")
+        stands.set()
+        await told.wait()
+        await response.write(wire.encode([message(1, budget())]))
+        return response
+
+    hub = Hub(answer)
+    async with serving(hub) as url, client_of(url) as client:
+        inbox = await inbox_of(client=client)
+        task = asyncio.create_task(inbox._poll())
+        await stands.wait()
+        old = client._session
+        await asyncio.gather(client.renew(), client.renew())
+        told.set()
+        async with asyncio.timeout(5):
+            await task
+        assert inbox.effects.seen == [("budget", 65_536, 0)]
+        assert old.closed
+        assert not client._session.closed
+        assert not client._under_way
+
+
 async def test_a_poll_that_never_ends_growing_is_cut():
     async def flood(request):
         response = web.StreamResponse()
