@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PARTS ?=
 ARGS ?=
+# More workers than cores: the tests wait for processes and brokers as long as they compute.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types bench torture bundle lock format clean
@@ -26,7 +28,7 @@ demo: $(STAMP) ## a broker, a hub, an agent and a simulated site; ARGS="--for 60
 	@$(BIN)/python -m devices.demo $(ARGS)
 
 test: $(STAMP) ## the test suite (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(STAMP) ## ruff: style, complexity, formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -22,7 +22,8 @@ The files, in the order in which a request meets them:
     leases, tap, overview  the live page: short segments asked for, values, everything as it stands
     enrol, readmission     who is let in, and let in again after a restore
     console/               the pages: HTML over the same use cases; people, passwords: logins
-    admin, commands, arguments, lists, operator: tokens, sites, agents, and the operator's way in
+    admin, commands, arguments, lists: tokens, sites, agents
+    operator, operator_service: the operator's way into a running hub
     ingest, verify, judge, judged, accept, evidence, answers: one group, bytes to answers
     registry, record       registration entries; one signed object, one leaf
     ledger, last_checkpoint, ahead: the tree, its proofs, the checkpoint outside the database

@@ -21,6 +21,7 @@ from hub.commands import (
     AgentList,
     AgentLive,
     AgentShow,
+    Answer,
     BackupMake,
     Command,
     LogKey,
@@ -75,8 +76,6 @@ _DECISIONS: Final = {
     "suspend": (None, AgentState.SUSPENDED),
     "resume": (AgentState.SUSPENDED, AgentState.ACTIVE),
 }
-
-Answer = dict[str, object]
 
 
 class Admin:

@@ -21,7 +21,7 @@ from typing import Final
 
 from aiohttp import web
 
-from hub import operator, tls
+from hub import operator_service, tls
 from hub.api.body import pace_of
 from hub.api.door import Door
 from hub.api.http import answer
@@ -94,7 +94,9 @@ class App:
             _gauges(console, door, ingest, self._folder.root)
             running = asyncio.create_task(ingest.run(), name="ingest")
             stack.push_async_callback(_end_ingest, ingest, running)
-            await stack.enter_async_context(operator.listening(core.admin, self._folder.socket))
+            await stack.enter_async_context(
+                operator_service.listening(core.admin, self._folder.socket)
+            )
             runner = web.ServerRunner(door, shutdown_timeout=STOP_S)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

@@ -16,18 +16,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 from hub import commands, logs, operator
-from hub.admin import Answer
 from hub.api.exchange import compact
 from hub.arguments import parser
-from hub.commands import Command
+from hub.commands import Answer, Command
 from hub.config import FILE_NAME
 from hub.faults import Exit, Fault
 from hub.folder import read_config
 from hub.lists import table
-from hub.maintenance import Restored
 from hub.messages import speaking, text
 from hub.owner import passphrase
-from hub.store.audit import Actor
 from protocol.errors import Code, ConfigError, FatalError, ShanmenError, UnavailableError
 from protocol.program.faults import explain
 from protocol.program.messages import Language, language_of
@@ -88,6 +85,7 @@ async def _do(options: argparse.Namespace, command: Command) -> Answer:
         with folder.locked() as held:
             if held:
                 from hub.opening import opened
+                from hub.store.audit import Actor
 
                 async with opened(config, folder) as core:
                     return await core.admin.do(command, Actor(who=_operator(), source="console"))
@@ -270,7 +268,9 @@ def _backup(options: argparse.Namespace, language: Language) -> int:
 
 
 def _restore(options: argparse.Namespace, language: Language) -> int:
+    from hub.maintenance import Restored
     from hub.restoring import bring_settings, restore
+    from hub.store.audit import Actor
 
     backup = Path(options.folder).resolve() if options.folder else None
     path = _config_path(options)

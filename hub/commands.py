@@ -11,6 +11,9 @@ from protocol.errors import Code, ConfigError
 _Name = Annotated[str, Meta(min_length=1, max_length=120)]
 _Reason = Annotated[str, Meta(max_length=200)]
 
+#: What a command answers: plain, and can be printed as JSON.
+Answer = dict[str, object]
+
 
 class SiteAdd(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="site add"

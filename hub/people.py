@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hub.attempts import Attempts
-from hub.commands import UserAdd, UserChange, UserCommand, UserList, UserPasswd
+from hub.commands import Answer, UserAdd, UserChange, UserCommand, UserList, UserPasswd
 from hub.config import ConsoleSection
 from hub.domain.users import NAME, Role
 from hub.passwords import Passwords
@@ -36,8 +36,6 @@ TOKEN_BYTES: Final = 32
 ATTEMPTS_KEPT: Final = 10_000  # in ten minutes, of everybody: a bound of memory
 SEEN_EVERY_US: Final = 60_000_000  # how stale a session's "last seen" may be
 _HASH: Final = re.compile(r"\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/$]{40,160}")
-
-Answer = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,8 +117,12 @@ async def test_requests_are_signed_in_the_hubs_time_so_a_wrong_hub_gets_its_data
     assert abs(created - hub.now_us() // 1_000_000) < 60
 
 
-@pytest.mark.parametrize("wall_us", [3_600_000_000, now_us(), now_us() + 14 * YEAR_US])
-@pytest.mark.parametrize("ahead_us", [10 * YEAR_US, -10 * YEAR_US])
+@pytest.mark.parametrize(
+    "wall_us",
+    [3_600_000_000, now_us(), now_us() + 14 * YEAR_US],
+    ids=["an hour after the epoch", "now", "14 years on"],
+)
+@pytest.mark.parametrize("ahead_us", [10 * YEAR_US, -10 * YEAR_US], ids=["ahead", "behind"])
 async def test_an_unsynchronised_gateway_returns_by_itself(tmp_path, wall_us, ahead_us):
     hub = WrongHub(tmp_path, ahead_us=ahead_us)
     clock = unsynchronised(wall_us)

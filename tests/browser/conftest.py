@@ -1,4 +1,7 @@
-"""A real hub and agent with a broker, and the system's Chromium in front of them."""
+"""A real hub and agent with a broker, and the system's Chromium in front of them.
+
+One of each for all tests of a file, which cost seconds to start: who stops something starts it again.
+"""
 
 import asyncio
 import contextlib
@@ -10,6 +13,7 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
 from devices.simulators.broker import Broker
@@ -77,13 +81,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("template")
 
 
-@pytest.fixture
-async def world(tmp_path: Path, template: Path) -> AsyncIterator[World]:
+@contextlib.asynccontextmanager
+async def a_hub(folder: Path, template: Path) -> AsyncIterator[World]:
     """A hub that runs, with one account."""
-    made = World(tmp_path)
+    made = World(folder)
     await made.make(template)
-    (tmp_path / "login").write_text(PASSPHRASE)
-    await made.admin("user", "add", NAME, "--passphrase-file", str(tmp_path / "login"))
+    (folder / "login").write_text(PASSPHRASE)
+    await made.admin("user", "add", NAME, "--passphrase-file", str(folder / "login"))
     try:
         await made.hub.start()
         yield made
@@ -92,10 +96,24 @@ async def world(tmp_path: Path, template: Path) -> AsyncIterator[World]:
         made.hub.notify.close()
 
 
-@pytest.fixture
-async def site(world: World, tmp_path: Path) -> AsyncIterator[Site]:
-    """The hub with a gateway that reads two devices all the while."""
-    broker = Broker(tmp_path / "broker")
+@pytest_asyncio.fixture(loop_scope="module")
+async def empty(tmp_path: Path, template: Path) -> AsyncIterator[World]:
+    """A hub without any gateway, of this test alone."""
+    async with a_hub(tmp_path, template) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory, template: Path) -> AsyncIterator[Site]:
+    """A hub with a gateway that reads two devices all the while."""
+    folder = tmp_path_factory.mktemp("site")
+    async with a_hub(folder, template) as world, a_gateway(world, folder) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def a_gateway(world: World, folder: Path) -> AsyncIterator[Site]:
+    broker = Broker(folder / "broker")
     await broker.start()
     await world.add_principal()
     config = world.config(broker=broker.url)
@@ -120,7 +138,7 @@ async def site(world: World, tmp_path: Path) -> AsyncIterator[Site]:
         await broker.stop()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         flags = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -166,7 +184,7 @@ async def log_in(page: Page, passphrase: str = PASSPHRASE):
     await page.press("#passphrase", "Enter")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(browser: Browser, site: Site) -> AsyncIterator[Page]:
     """The live page, logged in."""
     async with visiting(browser, site.world.url) as one:

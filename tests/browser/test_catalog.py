@@ -16,7 +16,7 @@ from tests.hub.shell import Shell
 from tests.hub.test_catalog_pages import filled
 from tests.hub.test_console_login import PASSPHRASE, cheap, hub_with  # noqa: F401
 
-pytestmark = pytest.mark.needs_chromium
+pytestmark = [pytest.mark.needs_chromium, pytest.mark.asyncio(loop_scope="module")]
 
 
 @contextlib.asynccontextmanager

@@ -96,3 +96,9 @@ def test_the_map_of_a_package_names_its_files(package: str) -> None:
     files = [p.stem for p in (ROOT / package).glob("*.py") if p.stem != "__init__"]
     missing = [name for name in files if not re.search(rf"\b{name}\b", text)]
     assert not missing
+
+
+def test_the_pictures_in_the_documents_are_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
+    assert "console.png" in sizes
+    assert not [name for name, size in sizes.items() if size > 200_000]
