@@ -22,6 +22,7 @@ The core, in the order in which data meets it:
     covered      what the hub's evidence says of a resource, folded page by page
     losses       what a file could not take: counted, declared in gap notes
     quarantine   what was refused at the door, with its reason
+    tap          what was just committed, for who watches; tap_socket, tap_lines: to their terminal
     vault        key-protected data (重点保护级), which never leaves
     keeping      the house: evict, forget keys, fold receipts, correction notes
     database     one file, one connection, one thread (worker); disk: how full it is

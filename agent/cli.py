@@ -1,4 +1,4 @@
-"""`shanmen-agent`: enrol, run, check, status, doctor, vault export.
+"""`shanmen-agent`: enrol, run, check, status, watch, doctor, vault export.
 
 Output for people goes to stdout, faults with their remedy to stderr, both in Chinese or English by
 LANG; exit codes stand in `faults.Exit` and docs/agent-operations.md.
@@ -6,16 +6,20 @@ LANG; exit codes stand in `faults.Exit` and docs/agent-operations.md.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import resource
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from agent import logs
 from agent.faults import Exit, Fault
@@ -89,6 +93,14 @@ def _parser(say: Messages) -> argparse.ArgumentParser:
     for name in ("run", "check"):
         add(commands, name, name)
     one = add(commands, "status", "status")
+    one.add_argument("--json", action="store_true", help=say("help.json"))
+    one = add(commands, "watch", "watch")
+    for name in ("resource", "device"):
+        one.add_argument(
+            f"--{name}", action="append", default=[], metavar="ID", help=say(f"help.watch-{name}")
+        )
+    one.add_argument("--personal", action="store_true", help=say("help.watch-personal"))
+    one.add_argument("--count", type=int, default=0, metavar="N", help=say("help.watch-count"))
     one.add_argument("--json", action="store_true", help=say("help.json"))
     add(commands, "doctor", "doctor")
     one = add(commands, "vault", "vault")
@@ -205,6 +217,47 @@ def _status(options: argparse.Namespace, say: Messages) -> Exit:
     return Exit.OK
 
 
+def _watch(options: argparse.Namespace, say: Messages) -> Exit:
+    from agent.tap import Wish
+    from agent.tap_lines import Lines
+    from agent.tap_socket import watch
+
+    plan = read_file(options.config)
+    known = {one.local for one in plan.resources}
+    if unknown := [name for name in options.resource if name not in known]:
+        raise Fault(Exit.USAGE, "watch-unknown", value=unknown[0], known=", ".join(sorted(known)))
+    wish = Wish(
+        resources=tuple(options.resource),
+        devices=tuple(options.device),
+        personal=options.personal,
+    )
+    lines = Lines(plan.resources, say)
+
+    async def show() -> None:
+        left = options.count
+        async with contextlib.aclosing(watch(plan.folder, wish)) as shown:
+            async for one in shown:
+                if one is None:
+                    print(say("watch.head"), file=sys.stderr)
+                    continue
+                if options.json:
+                    print(msgspec.json.encode(one).decode(), flush=True)
+                else:
+                    print("\n".join(lines.of(one, now_us=time.time_ns() // 1000)), flush=True)
+                left -= 1
+                if left == 0:
+                    return
+
+    try:
+        asyncio.run(show())
+    except KeyboardInterrupt:
+        pass  # the usual end of watching
+    except BrokenPipeError:
+        # `| head` has seen enough; the interpreter must not flush into it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.OK
+
+
 def _doctor(options: argparse.Namespace, say: Messages) -> Exit:
     from agent import doctor
 
@@ -257,6 +310,7 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace, Messages], Exit]]] = {
     "run": _run,
     "check": _check,
     "status": _status,
+    "watch": _watch,
     "doctor": _doctor,
     "vault": _vault,
 }

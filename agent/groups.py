@@ -150,7 +150,14 @@ def _without_poison(found: _Gathered, prepared: Prepared) -> _Gathered:
             dump_columns(columns)
         except _POISON:
             plain = repr(record).encode("utf-8", "replace")
-            item = Refused(found.driver, "malformed", 1, plain[:RAW_BYTES_MAX], found.bound.local)
+            item = Refused(
+                found.driver,
+                "malformed",
+                1,
+                plain[:RAW_BYTES_MAX],
+                found.bound.local,
+                (record,),
+            )
             prepared.refused.append(item)
         else:
             good.records.append(record)

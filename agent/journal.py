@@ -27,6 +27,7 @@ from agent.rest import lock
 from agent.rows import insert_row
 from agent.runs import Runs
 from agent.seen import Seen
+from agent.tap import Tap
 from devices.driver import Promise
 from protocol.errors import Code, FatalError, ShanmenError, UnavailableError
 
@@ -59,6 +60,7 @@ class Journal:
         self.grew = asyncio.Event()  # set by a commit that gives the sealer something to do
         self.is_awaited: Callable[[Bound], bool] = lambda _: True  # the sealer's: does it?
         self.watermarks: dict[Key, bytes] = {}
+        self.tap = Tap(bounds)
         self._noted: set[tuple[bytes, bytes, Key]] = set()  # run, resource, source
         self.commits = 0
         self.losses = losses
@@ -308,6 +310,7 @@ class Journal:
         def then(committed: Committed) -> None:
             self._move(committed, stamp)
             acknowledge(group)
+            self.tap.committed(group, prepared)
 
         await self._database.write("commit", work, then=then)
 

@@ -32,6 +32,7 @@ class Refused:
     count: int
     plain: bytes  # msgpack of the records, or the device's bytes
     resource: str = ""  # local name where it is known
+    records: Sequence[Record] = ()  # as handed over, where it had become any
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class QuarantineRow:
 def refused_records(driver: str, resource: str, reason: str, records: Sequence[Record]) -> Refused:
     """Records that did not fit their pack, for the quarantine."""
     plain = msgspec.msgpack.encode([resource, list(records)], enc_hook=repr)
-    return Refused(driver, reason, len(records), plain[:RAW_BYTES_MAX], resource)
+    return Refused(driver, reason, len(records), plain[:RAW_BYTES_MAX], resource, records)
 
 
 class Quarantine:

@@ -39,6 +39,7 @@ from agent.schema import READS_UP_TO
 from agent.spool import get
 from agent.status import FolderLock, StatusServer
 from agent.supervisor import Slot, Supervisor
+from agent.tap_socket import TapServer
 from agent.uplink import Uplink
 from agent.watch import Watch
 from devices.loader import DriverPlan
@@ -293,6 +294,8 @@ async def _serve(parts: Parts, notifier: Notifier, stop: asyncio.Event) -> None:
     """Run every part until `stop`, then end them in the order that loses nothing."""
     status = StatusServer(parts.plan.folder, parts.snapshot)
     await status.start()
+    tap = TapServer(parts.plan.folder, parts.core.main.journal.tap)
+    await tap.start()
     try:
         async with asyncio.TaskGroup() as group:
             core = group.create_task(parts.core.run(), name="core")
@@ -317,6 +320,7 @@ async def _serve(parts: Parts, notifier: Notifier, stop: asyncio.Event) -> None:
             for task in (core, *others):
                 task.cancel()
     finally:
+        await tap.stop()
         await status.stop()
     _LOG.info("stopped")
 

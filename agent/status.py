@@ -68,7 +68,7 @@ class StatusServer:
         """Listen; the caller holds the folder's lock, so an old socket is nobody's."""
         path = self._folder / SOCKET
         path.unlink(missing_ok=True)
-        with _short_path(self._folder) as address:
+        with short_path(path) as address:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             listener.bind(address)
         path.chmod(0o600)
@@ -98,11 +98,11 @@ class StatusServer:
 
 
 @contextlib.contextmanager
-def _short_path(folder: Path) -> Iterator[str]:
-    """The socket's address; the kernel allows 107 characters, a data folder may have more."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def short_path(path: Path) -> Iterator[str]:
+    """A socket's address; the kernel allows 107 characters, a data folder may have more."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{descriptor}/{SOCKET}"
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
     finally:
         os.close(descriptor)
 
@@ -111,7 +111,7 @@ async def ask(folder: Path) -> dict[str, Any]:
     """Ask the agent that runs on a data folder. Raises Fault if none does."""
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            with _short_path(folder) as address:
+            with short_path(folder / SOCKET) as address:
                 reader, writer = await asyncio.open_unix_connection(address)
             raw = await reader.read(ANSWER_BYTES_MAX)
             while piece := await reader.read(ANSWER_BYTES_MAX):

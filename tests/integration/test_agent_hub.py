@@ -307,3 +307,33 @@ async def test_live_mode_reaches_a_gateway_that_the_hub_never_connects_to(world,
     began = time.monotonic()
     await until_accepted(world, config, 10)
     assert time.monotonic() - began < 10
+
+
+async def test_watch_shows_what_the_running_agent_commits(world, broker):
+    await world.hub.start()
+    await world.add_principal()
+    config = world.config(broker=broker.url)
+    await enrol(world, config)
+    agent = agent_of(world, config)
+    await agent.start()
+    await subscribed(world, config)
+    words = ("watch", "--config", str(config), "--count", "3")
+    watching = [
+        asyncio.create_task(command("shanmen-agent", *words, *more, lang="zh_CN.UTF-8"))
+        for more in (["--json"], [])
+    ]
+    sent = 0
+    while not all(one.done() for one in watching):
+        await publish(broker, sent, 5)
+        sent += 5
+    shown = await asyncio.gather(*watching)
+    assert [code for code, *_ in shown] == [0, 0]
+    records = [json.loads(line) for line in shown[0][1].splitlines()]
+    assert [one["resource"] for one in records] == ["checks"] * 3
+    assert all(one["values"]["direction"] == "in" for one in records)
+    lines = shown[1][1].splitlines()
+    assert len(lines) == 3
+    assert all("方向=in" in line and "checks/" in line for line in lines)
+    assert "按 Ctrl-C 结束" in shown[1][2]
+    assert sum("watched" in str(line.get("message")) for line in agent.lines()) == 2
+    assert await agent.stop() == 0
