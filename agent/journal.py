@@ -346,8 +346,9 @@ class Journal:
     def _part(self, connection: sqlite3.Connection, part: Part, stamp: Stamp) -> Change:
         bound, run = part.bound, stamp.run
         birth = self._register.birth(connection, bound) if bound.must_register else None
-        stream = bound.stream or (birth and birth.stream) or self._register.new_stream()
-        if bound.stream is None:
+        stream = (birth and birth.stream) or bound.stream
+        if stream is None:
+            stream = self._register.new_stream()
             self._register.insert_stream(connection, bound, stream)
         change = Change(part, stream, stream.next_row, birth=birth)
         source = int(stamp.mark.source)

@@ -97,8 +97,7 @@ class Lane:
         """Take back from the file what memory must know; then a new run begins."""
         changed = await load_bounds(self.database, self.bounds, self.register, boot=self.runs.boot)
         for bound in self.bounds.values():
-            if bound.is_sealed:
-                await self.epochs.load(bound)
+            await self._take_back_epochs(bound)
         await self.journal.load()
         await self.runs.begin()
         for before, bound in changed:
@@ -108,6 +107,13 @@ class Lane:
             self._described_anew.append((before, bound))
         with contextlib.suppress(UnavailableError):
             await self._describe_anew()
+
+    async def _take_back_epochs(self, bound: Bound) -> None:
+        """Live epochs of before, unless the grade is another one now: that begins with new keys."""
+        if bound.is_regraded:
+            self.epochs.close(bound)
+        elif bound.is_sealed:
+            await self.epochs.load(bound)
 
     async def _describe_anew(self) -> None:
         """Seal the rows of resources that are described otherwise now as they were; then bind anew.
@@ -123,8 +129,7 @@ class Lane:
             bound.stream, bound.epoch, bound.counters = (
                 before.stream, before.epoch, before.counters
             )  # fmt: skip
-            if bound.is_sealed:
-                await self.epochs.load(bound)  # those that have a key for each of its groups
+            await self._take_back_epochs(bound)  # those that have a key for each of its groups
             self.bounds[bound.local] = bound
             self._described_anew.popleft()
 

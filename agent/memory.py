@@ -157,6 +157,7 @@ def _restore(bound: Bound, found: Stored) -> None:
     if more_open(bound.grade, Grade(found.grade)):
         # Towards openness it needs the owner, not an editor of agent.toml.
         bound.grade, bound.is_grade_kept = Grade(found.grade), True
+    bound.is_regraded = bound.grade is not Grade(found.grade)
     bound.entry, bound.entry_version = ObjectId(found.entry), found.version
     bound.entry_hash = found.hash
     bound.epoch, bound.decision = found.epoch, found.decision

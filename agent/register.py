@@ -43,7 +43,10 @@ ACCESS_METHOD: Final = "GET, RFC 9421 signature or bearer token; shanmen read"
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """A registration entry that a transaction wrote; `stream` is new with a first record."""
+    """A registration entry that a transaction wrote.
+
+    stream: new with a first record, and where the grade changed; it stands in the file then.
+    """
 
     entry: ObjectId
     version: int
@@ -74,10 +77,12 @@ class Register:
         return Stream(id=StreamId(self._random(STREAM_ID_BYTES)))
 
     def birth(self, connection: sqlite3.Connection, bound: Bound) -> Birth:
-        """Write the entry of a resource (and, for its first record, say which stream it begins)."""
+        """Write the entry of a resource; its first record begins a stream, as does a re-grading.
+
+        Nothing of before may wait in the journal any more: it belongs to the stream of before.
+        """
         content = self.content_hash(bound)
         version = bound.entry_version + 1
-        stream = self.new_stream() if bound.stream is None else None
         envelope = self._envelope(bound, version)
         if envelope is None:
             entry = NO_ENTRY
@@ -96,14 +101,23 @@ class Register:
                 bound.epoch, bound.decision, data,
             ),
         )  # fmt: skip
-        return Birth(entry, version, content, stream)
+        return Birth(entry, version, content, self._begun(connection, bound))
+
+    def _begun(self, connection: sqlite3.Connection, bound: Bound) -> Stream | None:
+        if bound.stream is None:
+            first = self.new_stream()
+            self.insert_stream(connection, bound, first)
+            return first
+        if bound.is_regraded and bound.stream.next_seq and not bound.stream.rows:
+            return self.follow(connection, bound, bound.stream, "re-grade")
+        return None
 
     @staticmethod
     def born(bound: Bound, birth: Birth) -> None:
         """Move memory after the commit of a birth."""
         bound.entry, bound.entry_version = birth.entry, birth.version
         bound.entry_hash = birth.hash
-        bound.must_register = False
+        bound.must_register = bound.is_regraded = False
 
     @staticmethod
     def insert_stream(connection: sqlite3.Connection, bound: Bound, stream: Stream) -> None:

@@ -86,6 +86,7 @@ class Bound:
     entry_version: int = 0
     entry_hash: bytes = b""  # of what was registered, to see a change
     must_register: bool = True
+    is_regraded: bool = False  # registered under another grade; the next record begins a stream
     is_grade_kept: bool = False  # the configuration asks for more openness than is registered
     epoch: int = 0  # number of the newest epoch
     decision: int = 0  # last applied decision of the owner

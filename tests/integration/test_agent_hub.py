@@ -120,6 +120,19 @@ async def test_a_message_becomes_a_record_that_the_owner_reads(world, broker):
     assert await agent.stop() == 0
     assert agent.lines()[-1]["message"] == "stopped"
 
+    # A stricter grade begins another stream; the owner reads both as one resource.
+    stricter = config.read_text().replace(
+        'pack = "ticket.check"', 'pack = "ticket.check"\ngrade = "general-protected"'
+    )
+    config.write_text(stricter)
+    await agent.start()
+    await subscribed(world, config)
+    await publish(broker, 100, 5)
+    snapshot = await until_accepted(world, config, 105)
+    assert snapshot["resources"][0]["grade"] == "general-protected"
+    rows = await world.read(snapshot["resources"][0]["id"])
+    assert len({row["ticket_ref"] for row in rows}) == len(rows) == 105
+
 
 async def test_what_the_broker_kept_is_accepted_after_the_start(world, broker):
     await world.hub.start()
