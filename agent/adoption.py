@@ -7,12 +7,12 @@ one resource has exactly these fields. What fits nobody goes to the quarantine, 
 import sqlite3
 from collections.abc import Mapping
 
-from agent.groups import open_body
+from agent.intake.groups import open_body
+from agent.intake.quarantine import Refused
+from agent.intake.rows import open_row
 from agent.lane import Lane
-from agent.quarantine import Refused
-from agent.resources import Bound, JournalRow, Stream
-from agent.rows import open_row
-from agent.schema import StreamState
+from agent.store.resources import Bound, JournalRow, Stream
+from agent.store.schema import StreamState
 from protocol.errors import DecodeError
 from protocol.ids import RunId, StreamId
 from protocol.records import load_columns

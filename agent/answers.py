@@ -9,17 +9,17 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from agent.batch import Ref
-from agent.covered import Covered
-from agent.database import Database
 from agent.forks import Forks
-from agent.ports import Identity, Randomness
-from agent.register import NONCE_BYTES, queue_object
-from agent.resend import Returned, queue_header, resend_chain, resend_registration
-from agent.resources import Bound
-from agent.schema import BodyState, OutboxState, StreamState
-from agent.segments import head_bytes
-from agent.spool import Received, Spool
+from agent.intake.covered import Covered
+from agent.intake.register import NONCE_BYTES, queue_object
+from agent.seal.batch import Ref
+from agent.seal.resend import Returned, queue_header, resend_chain, resend_registration
+from agent.seal.spool import Received, Spool
+from agent.store.database import Database
+from agent.store.ports import Identity, Randomness
+from agent.store.resources import Bound
+from agent.store.schema import BodyState, OutboxState, StreamState
+from agent.store.segments import head_bytes
 from protocol.errors import Code
 from protocol.ids import ResourceId, StreamId
 from protocol.messages import EvidenceItem, Fork, Missing, Overlap, Refused, UnknownResource

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from agent import logs
-from agent.faults import Exit, Fault
-from agent.identity import IdentityFiles
-from agent.kept import kept_grades
-from agent.keyring import Keyring
-from agent.messages import Messages
-from agent.plan import DEFAULT_FILE, Plan, read_file
-from agent.version import SOFTWARE
+from agent.host import logs
+from agent.host.faults import Exit, Fault
+from agent.host.identity import IdentityFiles
+from agent.host.kept import kept_grades
+from agent.host.keyring import Keyring
+from agent.host.messages import Messages
+from agent.host.plan import DEFAULT_FILE, Plan, read_file
+from agent.host.version import SOFTWARE
 from protocol import ids
 from protocol.errors import DecodeError
 from protocol.program.arguments import own_words
@@ -36,7 +36,7 @@ from protocol.program.messages import language
 from protocol.program.settings import ConfigProblems, problem_lines
 
 if TYPE_CHECKING:
-    from agent.vault import Exported
+    from agent.seal.vault import Exported
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -112,9 +112,9 @@ def _parser(say: Messages) -> argparse.ArgumentParser:
 
 
 def _enrol(options: argparse.Namespace, say: Messages) -> Exit:
-    from agent import enrol
-    from agent.clock import Clock
-    from agent.status import FolderLock
+    from agent.commands import enrol
+    from agent.commands.status import FolderLock
+    from agent.host.clock import Clock
 
     plan = read_file(options.config)
     text = sys.stdin.read(_TOKEN_BYTES_MAX) if options.token == "-" else options.token  # noqa: S105
@@ -152,7 +152,7 @@ def _enrol(options: argparse.Namespace, say: Messages) -> Exit:
 
 def _run(options: argparse.Namespace, say: Messages) -> Exit:
     from agent import service
-    from agent.notify import Notifier
+    from agent.host.notify import Notifier
 
     del say
     plan = read_file(options.config)
@@ -206,7 +206,7 @@ def _enrolment(plan: Plan, say: Messages) -> str:
 
 
 def _status(options: argparse.Namespace, say: Messages) -> Exit:
-    from agent import status
+    from agent.commands import status
 
     plan = read_file(options.config)
     snapshot = asyncio.run(status.ask(plan.folder))
@@ -218,9 +218,9 @@ def _status(options: argparse.Namespace, say: Messages) -> Exit:
 
 
 def _watch(options: argparse.Namespace, say: Messages) -> Exit:
-    from agent.tap import Wish
-    from agent.tap_lines import Lines
-    from agent.tap_socket import watch
+    from agent.commands.tap_lines import Lines
+    from agent.commands.tap_socket import watch
+    from agent.intake.tap import Wish
 
     plan = read_file(options.config)
     known = {one.local for one in plan.resources}
@@ -259,14 +259,14 @@ def _watch(options: argparse.Namespace, say: Messages) -> Exit:
 
 
 def _doctor(options: argparse.Namespace, say: Messages) -> Exit:
-    from agent import doctor
+    from agent.commands import doctor
 
     return asyncio.run(doctor.examine(read_file(options.config), say, print))
 
 
 def _vault(options: argparse.Namespace, say: Messages) -> Exit:
-    from agent import vault
-    from agent.ports import Paths
+    from agent.seal import vault
+    from agent.store.ports import Paths
 
     plan = read_file(options.config)
     source = Paths(folder=plan.folder).vault
@@ -290,8 +290,8 @@ def _vault(options: argparse.Namespace, say: Messages) -> Exit:
 
 
 def _carry_out(plan: Plan, source: Path, target: Path) -> "Exported":
-    from agent import vault
-    from agent.status import FolderLock
+    from agent.commands.status import FolderLock
+    from agent.seal import vault
 
     if source.stat().st_uid != os.geteuid():
         # Files that are made beside the vault would be somebody's whom the agent cannot read.

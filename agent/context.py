@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from agent.clock import Clock
-from agent.health import Health
-from agent.keyring import Keyring
+from agent.host.clock import Clock
+from agent.host.health import Health
+from agent.host.keyring import Keyring
 from agent.pipeline import Pipeline
-from agent.rest import RootKey
+from agent.store.rest import RootKey
 from protocol.errors import Code, ConfigError
 
 

@@ -7,22 +7,22 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final
 
 from agent.answers import Answers
-from agent.batch import Ref
-from agent.database import Database
-from agent.disk import LEAVE_FULL, DiskLevel
 from agent.forks import Forks
+from agent.intake.memory import keep_inside
 from agent.keeping import Keeping
 from agent.lane import Lane, folder_of
-from agent.memory import keep_inside
 from agent.mending import mend, open_questions
 from agent.pipeline import Pipeline
-from agent.ports import Clock, CoreSettings, Identity, Paths, Randomness
-from agent.recovery import Damage, any_trace, open_database
-from agent.resend import Returned
-from agent.resources import Bound, bind
-from agent.rest import RootKey
-from agent.schema import BodyState, StreamState
-from agent.spool import Received, Spool, get
+from agent.seal.batch import Ref
+from agent.seal.resend import Returned
+from agent.seal.spool import Received, Spool, get
+from agent.store.database import Database
+from agent.store.disk import LEAVE_FULL, DiskLevel
+from agent.store.ports import Clock, CoreSettings, Identity, Paths, Randomness
+from agent.store.recovery import Damage, any_trace, open_database
+from agent.store.resources import Bound, bind
+from agent.store.rest import RootKey
+from agent.store.schema import BodyState, StreamState
 from protocol.checkpoint import parse_note
 from protocol.errors import UnavailableError
 from protocol.ids import ResourceId

@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-from agent.clock import Clock
 from agent.core import Core
-from agent.database import Database
-from agent.spool import get, put
-from agent.uplink import Uplink
+from agent.host.clock import Clock
+from agent.link.uplink import Uplink
+from agent.seal.spool import get, put
+from agent.store.database import Database
 
 
 class SpoolKeep:

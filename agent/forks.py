@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.covered import Covered, Key
-from agent.groups import open_body
+from agent.intake.covered import Covered, Key
+from agent.intake.groups import open_body
+from agent.intake.regain import changed, forget_befores, put_watermarks, regain
+from agent.intake.register import NONCE_BYTES, queue_object
+from agent.intake.resume import Tail, load_tail, open_resume
+from agent.intake.rows import consecutive, numbers_of, open_row, put_row, uncovered
 from agent.lane import Lane
-from agent.ports import Identity, Randomness
-from agent.regain import changed, forget_befores, put_watermarks, regain
-from agent.register import NONCE_BYTES, queue_object
-from agent.resources import Bound, JournalRow, Stream
-from agent.resume import Tail, load_tail, open_resume
-from agent.rows import consecutive, numbers_of, open_row, put_row, uncovered
-from agent.schema import BodyState, StreamState
+from agent.store.ports import Identity, Randomness
+from agent.store.resources import Bound, JournalRow, Stream
+from agent.store.schema import BodyState, StreamState
 from protocol.chain import RowRange
 from protocol.errors import ShanmenError
 from protocol.ids import RunId, StreamId

@@ -9,21 +9,21 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.database import Database
-from agent.disk import DiskLevel
-from agent.epochs import Epochs
-from agent.journal import Journal
-from agent.losses import Losses
-from agent.memory import load_bounds
-from agent.ports import Clock, CoreSettings, Identity, Randomness
-from agent.quarantine import Quarantine
-from agent.register import Register
-from agent.resources import Bound
-from agent.rest import RootKey
-from agent.runs import Runs
-from agent.schema import BodyState
-from agent.sealer import RETRY_S, Sealer
-from agent.seen import Seen
+from agent.intake.journal import Journal
+from agent.intake.losses import Losses
+from agent.intake.memory import load_bounds
+from agent.intake.quarantine import Quarantine
+from agent.intake.register import Register
+from agent.intake.seen import Seen
+from agent.seal.epochs import Epochs
+from agent.seal.sealer import RETRY_S, Sealer
+from agent.store.database import Database
+from agent.store.disk import DiskLevel
+from agent.store.ports import Clock, CoreSettings, Identity, Randomness
+from agent.store.resources import Bound
+from agent.store.rest import RootKey
+from agent.store.runs import Runs
+from agent.store.schema import BodyState
 from protocol.errors import Code, UnavailableError
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agent.adoption import adopt
+from agent.intake.register import NONCE_BYTES, queue_object
 from agent.lane import Lane
-from agent.ports import Clock, Identity
-from agent.recovery import Damage, forget
-from agent.register import NONCE_BYTES, queue_object
-from agent.resources import Bound, JournalRow, Stream
-from agent.schema import StreamState
+from agent.store.ports import Clock, Identity
+from agent.store.recovery import Damage, forget
+from agent.store.resources import Bound, JournalRow, Stream
+from agent.store.schema import StreamState
 from protocol.errors import ShanmenError
 from protocol.header import Header, decode_header, read_prelude
 from protocol.ids import StreamId

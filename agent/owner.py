@@ -10,11 +10,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from agent.commands.enrol import fetch_owner
 from agent.core import Core
-from agent.enrol import fetch_owner
-from agent.health import Health
-from agent.hub_client import HubClient, UnrecognisedError
-from agent.identity import IdentityFiles, Pin
+from agent.host.health import Health
+from agent.host.identity import IdentityFiles, Pin
+from agent.link.hub_client import HubClient, UnrecognisedError
 from protocol import ids
 from protocol.errors import ShanmenError, VerifyError
 

@@ -8,13 +8,13 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 
-from agent.disk import DiskLevel
-from agent.groups import MAY_WAIT, Pending
+from agent.intake.groups import MAY_WAIT, Pending
+from agent.intake.seen import KEY_BYTES
 from agent.lane import Lane
-from agent.ports import Clock
-from agent.resources import Bound, Counters
-from agent.rest import RootKey
-from agent.seen import KEY_BYTES
+from agent.store.disk import DiskLevel
+from agent.store.ports import Clock
+from agent.store.resources import Bound, Counters
+from agent.store.rest import RootKey
 from devices.driver import Promise, Reading, Rows
 
 

@@ -8,9 +8,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from agent.batch import SpoolItem
-from agent.clock import Clock
 from agent.core import Core
+from agent.host.clock import Clock
+from agent.seal.batch import SpoolItem
 from protocol.report import Report
 
 EVERY_US: Final = 1_000_000

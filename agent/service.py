@@ -17,30 +17,30 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent import snapshot
-from agent.clock import Clock, boot_id
+from agent.commands.enrol import mismatched
+from agent.commands.status import FolderLock, StatusServer
+from agent.commands.tap_socket import TapServer
 from agent.context import Context
 from agent.core import Core
-from agent.disk import DiskLevel
 from agent.effects import CoreEffects, SpoolKeep
-from agent.enrol import mismatched
-from agent.faults import Exit, Fault
-from agent.health import Health, Progress
-from agent.hub_client import HubClient
-from agent.identity import IdentityFiles, Pin
-from agent.inbox import Inbox
-from agent.keyring import Keyring
-from agent.notify import Notifier
+from agent.host.clock import Clock, boot_id
+from agent.host.faults import Exit, Fault
+from agent.host.health import Health, Progress
+from agent.host.identity import IdentityFiles, Pin
+from agent.host.keyring import Keyring
+from agent.host.notify import Notifier
+from agent.host.plan import Plan, core_settings
+from agent.link.hub_client import HubClient
+from agent.link.inbox import Inbox
+from agent.link.readmission import Readmission
+from agent.link.uplink import Uplink
 from agent.owner import OwnerWatch
-from agent.plan import Plan, core_settings
-from agent.ports import Identity, Paths
-from agent.readmission import Readmission
 from agent.report import Reporter
-from agent.schema import READS_UP_TO
-from agent.spool import get
-from agent.status import FolderLock, StatusServer
+from agent.seal.spool import get
+from agent.store.disk import DiskLevel
+from agent.store.ports import Identity, Paths
+from agent.store.schema import READS_UP_TO
 from agent.supervisor import Slot, Supervisor
-from agent.tap_socket import TapServer
-from agent.uplink import Uplink
 from agent.watch import Watch
 from devices.loader import DriverPlan
 from protocol.envelope import only_key

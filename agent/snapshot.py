@@ -7,14 +7,14 @@ their counts are with the vault, for the owner.
 from collections.abc import Sequence
 from typing import Any
 
-from agent.clock import Clock
 from agent.core import Core
-from agent.disk import DiskLevel
-from agent.health import Health
-from agent.plan import Plan
-from agent.quarantine import held_rows
+from agent.host.clock import Clock
+from agent.host.health import Health
+from agent.host.plan import Plan
+from agent.intake.quarantine import held_rows
+from agent.link.uplink import Uplink
+from agent.store.disk import DiskLevel
 from agent.supervisor import Slot
-from agent.uplink import Uplink
 from protocol import ids
 from protocol.errors import Code
 from protocol.grades import rules

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Seq
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agent.health import Health
+from agent.host.health import Health
 from devices.driver import Driver, DriverError, Promise, Reading
 from protocol.errors import ShanmenError
 

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from agent.clock import Clock
-from agent.disk import DiskLevel
-from agent.health import Health, Progress
-from agent.notify import Notifier
-from agent.settings import AlarmTable, HubTable
+from agent.host.clock import Clock
+from agent.host.health import Health, Progress
+from agent.host.notify import Notifier
+from agent.host.settings import AlarmTable, HubTable
+from agent.store.disk import DiskLevel
 
 _LOG: Final = logging.getLogger(__name__)
 

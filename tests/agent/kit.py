@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agent.batch import SpoolItem
 from agent.core import Core
-from agent.ports import CoreSettings, Identity, Paths, ResourceSettings
+from agent.seal.batch import SpoolItem
+from agent.store.ports import CoreSettings, Identity, Paths, ResourceSettings
 from devices.driver import Promise, Reading, Rows, Watermark
 from protocol.envelope import SealingKey, SigningKey, only_key
 from protocol.envelope import parse as parse_envelope

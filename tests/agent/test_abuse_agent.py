@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.ports import CoreSettings
-from agent.schema import BodyState
+from agent.store.ports import CoreSettings
+from agent.store.schema import BodyState
 from protocol.errors import Code, ConfigError, VerifyError
 from protocol.grades import Grade
 from protocol.messages import Accepted, Answer, HeaderItem, SegmentItem, refused

@@ -7,8 +7,8 @@ import random
 import pytest
 from aiohttp import web
 
-from agent.batch import next_batch
-from agent.uplink import BATCH_BYTES_MIN
+from agent.link.uplink import BATCH_BYTES_MIN
+from agent.seal.batch import next_batch
 from devices.driver import Promise, Reading, Rows
 from protocol.limits import SYNC_BYTES_MAX
 from protocol.program.units import Duration, Size

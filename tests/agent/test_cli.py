@@ -10,16 +10,17 @@ import sys
 import pytest
 from aiohttp import web
 
-from agent import cli, doctor
-from agent.clock import Clock, SystemState
-from agent.doctor import Doctor
-from agent.enrol import enrol
-from agent.faults import Fault
-from agent.hub_faults import fault_of
-from agent.messages import Messages
-from agent.plan import read_file
-from agent.ports import Paths
-from agent.status import StatusServer, alarm_text, lines
+from agent import cli
+from agent.commands import doctor
+from agent.commands.doctor import Doctor
+from agent.commands.enrol import enrol
+from agent.commands.status import StatusServer, alarm_text, lines
+from agent.host.clock import Clock, SystemState
+from agent.host.faults import Fault
+from agent.host.messages import Messages
+from agent.host.plan import read_file
+from agent.link.hub_faults import fault_of
+from agent.store.ports import Paths
 from protocol import envelope, ids
 from protocol.errors import Code, RefusedError
 from tests.agent.test_enrol import PIN, EnrolHub
@@ -317,7 +318,7 @@ def test_status_lines_in_both_languages():
 
 def test_a_bug_is_one_log_line_and_an_exit_code(tmp_path):
     code = (
-        "import sys; from agent import cli, logs; logs.setup('info', 60);"
+        "import sys; from agent import cli; from agent.host import logs; logs.setup('info', 60);"
         "sys.excepthook = cli.report_bug; raise RuntimeError('line one\\nline two')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.config import load
-from agent.settings import AgentConfig
+from agent.host.config import load
+from agent.host.settings import AgentConfig
 from protocol.program.settings import ConfigProblems
 from protocol.program.units import Duration, Size
 from protocol.program.walk import Problem, Walk, show

@@ -9,11 +9,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import wal
-from agent.disk import DiskLevel
-from agent.ports import CoreSettings
-from agent.schema import BodyState
-from agent.wal import WalState
+from agent.store import wal
+from agent.store.disk import DiskLevel
+from agent.store.ports import CoreSettings
+from agent.store.schema import BodyState
+from agent.store.wal import WalState
 from devices.driver import Promise
 from protocol.errors import FatalError, UnavailableError
 from protocol.notes import Gap

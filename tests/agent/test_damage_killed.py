@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import recovery
+from agent.store import recovery
 from protocol.notes import Gap
 from tests.agent.kit import Dice, Site
 from tests.agent.test_damage import PAGE, accounted, closed, copy_of, filled

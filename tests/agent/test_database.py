@@ -6,10 +6,10 @@ import sqlite3
 
 import pytest
 
-from agent import database as module
-from agent import spool
-from agent.database import Database
-from agent.disk import DiskLevel
+from agent.seal import spool
+from agent.store import database as module
+from agent.store.database import Database
+from agent.store.disk import DiskLevel
 from protocol.errors import Code, FatalError, UnavailableError
 
 BUDGET = 64 << 20

@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 from msgspec import inspect
 
-from agent.faults import Exit
-from agent.messages import catalogue
-from agent.plan import read_file
-from agent.settings import AgentConfig
+from agent.host.faults import Exit
+from agent.host.messages import catalogue
+from agent.host.plan import read_file
+from agent.host.settings import AgentConfig
 from protocol.program.walk import options
 from tests.shared import bounds_of
 

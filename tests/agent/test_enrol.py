@@ -5,15 +5,15 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from agent import enrol as enrolling
-from agent.clock import Clock
-from agent.config import load
-from agent.enrol import enrol, mismatched, read_token
-from agent.faults import Exit, Fault
-from agent.health import Health
-from agent.hub_client import HubClient
-from agent.identity import IdentityFiles
-from agent.keyring import Keyring
+from agent.commands import enrol as enrolling
+from agent.commands.enrol import enrol, mismatched, read_token
+from agent.host.clock import Clock
+from agent.host.config import load
+from agent.host.faults import Exit, Fault
+from agent.host.health import Health
+from agent.host.identity import IdentityFiles
+from agent.host.keyring import Keyring
+from agent.link.hub_client import HubClient
 from agent.owner import OwnerWatch
 from protocol import envelope, ids
 from protocol.enrolment import Enrolment

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.disk import DiskLevel
-from agent.ports import CoreSettings
+from agent.store.disk import DiskLevel
+from agent.store.ports import CoreSettings
 from devices.driver import Promise, Reading, Rows
 from protocol.errors import Code, UnavailableError
 from tests.agent.kit import GATE, Site, reading, record

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from agent import cli, files
-from agent.clock import Clock, SystemState
-from agent.enrol import mismatch
-from agent.faults import Fault
-from agent.hub_client import CertificateError, LaterError
-from agent.hub_faults import fault_of
-from agent.messages import Messages
-from agent.status import FolderLock
-from agent.tls import CaFileError
+from agent import cli
+from agent.commands.enrol import mismatch
+from agent.commands.status import FolderLock
+from agent.host.clock import Clock, SystemState
+from agent.host.faults import Fault
+from agent.host.messages import Messages
+from agent.link.hub_client import CertificateError, LaterError
+from agent.link.hub_faults import fault_of
+from agent.link.tls import CaFileError
+from agent.store import files
 from protocol.envelope import SigningKey
 from protocol.errors import Code, RefusedError, VerifyError
 from protocol.token import make_token

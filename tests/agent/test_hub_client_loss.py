@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from aiohttp.streams import StreamReader
 
-from agent.hub_client import _pieces, _read
+from agent.link.hub_client import _pieces, _read
 
 
 def lost_body() -> StreamReader:

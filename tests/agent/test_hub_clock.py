@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 
 from agent import service
-from agent.clock import BUILD_TIME_US, Clock, SystemState
-from agent.hub_client import CertificateError
-from agent.hub_time import learn_time
+from agent.host.clock import BUILD_TIME_US, Clock, SystemState
+from agent.link.hub_client import CertificateError
+from agent.link.hub_time import learn_time
 from protocol.envelope import make, only_key
 from tests.agent.kit import Site
 from tests.agent.test_inbox_watch import inbox_of

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.keeping import fold
-from agent.schema import BodyState
+from agent.store.schema import BodyState
 from protocol.leaf import State
 from tests.agent.kit import DAY_US, Site
 

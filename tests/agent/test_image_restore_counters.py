@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec.structs import replace
 
-from agent import forks, regain
-from agent.covered import Covered
-from agent.ports import CoreSettings, ResourceSettings
+from agent import forks
+from agent.intake import regain
+from agent.intake.covered import Covered
+from agent.store.ports import CoreSettings, ResourceSettings
 from devices.driver import Promise, Reading, Rows, Watermark
 from protocol.errors import UnavailableError
 from protocol.evidence import Shown

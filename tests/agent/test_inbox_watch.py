@@ -7,11 +7,11 @@ import logging
 import pytest
 from aiohttp import web
 
-from agent.disk import DiskLevel
-from agent.health import Health, Progress
-from agent.inbox import Inbox
-from agent.notify import Notifier
-from agent.settings import AlarmTable, HubTable, InboxTable
+from agent.host.health import Health, Progress
+from agent.host.notify import Notifier
+from agent.host.settings import AlarmTable, HubTable, InboxTable
+from agent.link.inbox import Inbox
+from agent.store.disk import DiskLevel
 from agent.watch import Watch
 from protocol import wire
 from protocol.envelope import only_key
@@ -250,7 +250,7 @@ async def test_polls_that_end_each_other_do_not_become_a_storm(monkeypatch):
     hub = Hub(*[wire.encode([])] * 5, wire.encode([message(1, budget())]), "swallow")
     async with serving(hub) as url, client_of(url) as client:
         inbox = await inbox_of(client=client)
-        monkeypatch.setattr("agent.inbox.asyncio.sleep", sleep)
+        monkeypatch.setattr("agent.link.inbox.asyncio.sleep", sleep)
         task = asyncio.create_task(inbox.run())
         async with asyncio.timeout(10):
             while len(hub.requests) < 7:

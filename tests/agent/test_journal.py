@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from agent.journal import RING_BYTES, RING_OVERHEAD_BYTES
-from agent.ports import CoreSettings
+from agent.intake.journal import RING_BYTES, RING_OVERHEAD_BYTES
+from agent.store.ports import CoreSettings
 from devices.driver import Lost, Promise, Reading, Rejected
 from protocol.errors import Code, FatalError, UnavailableError
 from protocol.notes import Gap

@@ -4,7 +4,7 @@ import sqlite3
 from types import SimpleNamespace
 
 from agent import snapshot
-from agent.ports import CoreSettings
+from agent.store.ports import CoreSettings
 from devices.driver import Promise, Reading, Rejected
 from protocol.envelope import parse as parse_envelope
 from protocol.messages import ObjectItem, SegmentItem

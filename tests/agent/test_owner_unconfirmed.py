@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 from types import SimpleNamespace
 
-from agent.disk import DiskLevel
-from agent.health import Health, Progress
-from agent.settings import AlarmTable, HubTable
-from agent.uplink import Uplink
+from agent.host.health import Health, Progress
+from agent.host.settings import AlarmTable, HubTable
+from agent.link.uplink import Uplink
+from agent.store.disk import DiskLevel
 from agent.watch import Watch
 from tests.agent.kit import Site, identity
 from tests.agent.test_inbox_watch import Fed

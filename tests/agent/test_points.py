@@ -3,7 +3,7 @@
 import ast
 import sys
 
-from agent.points import STEPS, TRANSACTIONS, all_points
+from agent.store.points import STEPS, TRANSACTIONS, all_points
 from tests.agent.kit import Site
 from tests.shared import ROOT
 
@@ -19,7 +19,7 @@ def literals() -> tuple[set[str], set[str]]:
     writes: set[str] = set()
     steps: set[str] = set()
     for name in CORE:
-        path = ROOT / "agent" / f"{name}.py"
+        path = next((ROOT / "agent").rglob(f"{name}.py"))
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue

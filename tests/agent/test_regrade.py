@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from agent.ports import CoreSettings
+from agent.store.ports import CoreSettings
 from protocol.grades import Grade
 from tests.agent.kit import GATE, Site
 

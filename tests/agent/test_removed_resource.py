@@ -3,7 +3,7 @@
 import pytest
 
 from agent.answers import HOLD_UNBOUND_S
-from agent.ports import CoreSettings
+from agent.store.ports import CoreSettings
 from protocol.envelope import parse
 from protocol.messages import SegmentItem, UnknownResource
 from tests.agent.kit import BAYS, Site

@@ -9,9 +9,9 @@ import pickle
 import msgspec
 import pytest
 
-from agent import logs
-from agent.keyring import AgentKeys, Keyring, _Seeds
-from agent.rest import RootKey
+from agent.host import logs
+from agent.host.keyring import AgentKeys, Keyring, _Seeds
+from agent.store.rest import RootKey
 from protocol.envelope import SealingKey, SigningKey
 from protocol.keys import EpochKey
 from protocol.token import make_token

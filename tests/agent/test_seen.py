@@ -5,8 +5,8 @@ import sqlite3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import schema
-from agent.seen import KEY_BYTES, Seen, Table
+from agent.intake.seen import KEY_BYTES, Seen, Table
+from agent.store import schema
 from protocol.times import ClockSource
 from tests.agent.kit import DAY_US, NOW_US, FakeClock, Site
 
@@ -158,8 +158,8 @@ def test_table_holds_what_was_added(numbers):
 
 async def test_no_walk_through_the_spool(tmp_path):
     """What is asked every second or at each batch goes by an index, however full the spool is."""
-    from agent.batch import next_batch
     from agent.keeping import _evictable
+    from agent.seal.batch import next_batch
 
     connection = fresh()
     asked: list[str] = []

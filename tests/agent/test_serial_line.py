@@ -3,8 +3,8 @@
 import asyncio
 from contextlib import asynccontextmanager
 
-from agent.health import Health
-from agent.ports import CoreSettings, ResourceSettings
+from agent.host.health import Health
+from agent.store.ports import CoreSettings, ResourceSettings
 from agent.supervisor import Slot, Supervisor
 from devices.kit import load
 from devices.packs import load_packs

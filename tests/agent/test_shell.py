@@ -10,14 +10,15 @@ import stat
 
 import pytest
 
-from agent import files, logs
-from agent.clock import BUILD_TIME_US, Clock, SystemState, system_state
-from agent.faults import Exit, Fault
-from agent.health import Health
-from agent.keyring import Keyring
-from agent.messages import Messages, catalogue
-from agent.notify import Notifier
-from agent.status import FolderLock, StatusServer, ask
+from agent.commands.status import FolderLock, StatusServer, ask
+from agent.host import logs
+from agent.host.clock import BUILD_TIME_US, Clock, SystemState, system_state
+from agent.host.faults import Exit, Fault
+from agent.host.health import Health
+from agent.host.keyring import Keyring
+from agent.host.messages import Messages, catalogue
+from agent.host.notify import Notifier
+from agent.store import files
 from devices.driver import DeviceState
 from protocol.program.messages import language, plain
 from protocol.times import ClockSource

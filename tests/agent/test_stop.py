@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from agent import service
-from agent.faults import Exit, Fault
-from agent.notify import Notifier
+from agent.host.faults import Exit, Fault
+from agent.host.notify import Notifier
 
 
 async def test_sigterm_in_a_long_repair_bounds_the_stop_from_then_on(tmp_path, monkeypatch):

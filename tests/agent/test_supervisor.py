@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from agent.health import Health
+from agent.host.health import Health
 from agent.supervisor import (
     BACKOFF_MAX_S,
     WINDOW_READINGS,

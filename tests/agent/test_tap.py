@@ -11,12 +11,12 @@ import msgspec
 import pytest
 
 from agent import cli
-from agent.faults import Fault
-from agent.messages import Messages
-from agent.ports import CoreSettings, ResourceSettings
-from agent.tap import WAITING_MAX, WATCHERS_MAX, Shown, Tap, Watcher, Wish
-from agent.tap_lines import Lines
-from agent.tap_socket import SOCKET, TapServer, watch
+from agent.commands.tap_lines import Lines
+from agent.commands.tap_socket import SOCKET, TapServer, watch
+from agent.host.faults import Fault
+from agent.host.messages import Messages
+from agent.intake.tap import WAITING_MAX, WATCHERS_MAX, Shown, Tap, Watcher, Wish
+from agent.store.ports import CoreSettings, ResourceSettings
 from devices.driver import Promise, Reading, Rejected, Rows
 from protocol.grades import Grade
 from protocol.packs import Field
@@ -226,7 +226,7 @@ async def test_who_hangs_up_is_forgotten_and_a_fifth_is_refused(tmp_path):
 
 
 async def test_a_terminal_that_takes_nothing_is_left_in_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("agent.tap_socket._TIMEOUT_S", 0.2)
+    monkeypatch.setattr("agent.commands.tap_socket._TIMEOUT_S", 0.2)
     async with serving(tmp_path) as (tap, _):
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / SOCKET))
         writer.write(b"{}\n")

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 
-from agent.clock import BUILD_TIME_US, Clock, SystemState
-from agent.health import Health, Progress
-from agent.hub_client import POLL_SILENCE_S, CertificateError, HubClient, LaterError
-from agent.settings import AlarmTable, HubTable
-from agent.tls import CaFileError
-from agent.uplink import BATCH_BYTES_MIN, REST_S_MAX, Uplink
+from agent.host.clock import BUILD_TIME_US, Clock, SystemState
+from agent.host.health import Health, Progress
+from agent.host.settings import AlarmTable, HubTable
+from agent.link.hub_client import POLL_SILENCE_S, CertificateError, HubClient, LaterError
+from agent.link.tls import CaFileError
+from agent.link.uplink import BATCH_BYTES_MIN, REST_S_MAX, Uplink
 from protocol.envelope import SigningKey
 from protocol.errors import (
     Code,
@@ -459,7 +459,7 @@ async def test_nobody_listens(tmp_path):
 
 
 async def test_a_poll_without_heartbeats_is_dead(tmp_path, monkeypatch):
-    monkeypatch.setattr("agent.hub_client.POLL_SILENCE_S", 0.2)
+    monkeypatch.setattr("agent.link.hub_client.POLL_SILENCE_S", 0.2)
     assert POLL_SILENCE_S == 12
 
     async def silent(request):
@@ -589,7 +589,7 @@ async def test_clock_1970_judges_the_certificate_by_what_has_surely_passed(certi
 
 def test_the_environment_cannot_turn_verification_off(tmp_path):
     code = (
-        "from agent.tls import context_for; from agent.clock import Clock;"
+        "from agent.link.tls import context_for; from agent.host.clock import Clock;"
         "c = context_for(None, Clock()); print(c.verify_mode.name, c.check_hostname)"
     )
     import sys

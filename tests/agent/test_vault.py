@@ -1,7 +1,7 @@
 """Key-protected data stays, and its owner can read it where it is carried out by hand."""
 
-from agent import vault
-from agent.ports import CoreSettings
+from agent.seal import vault
+from agent.store.ports import CoreSettings
 from devices.driver import Promise, Reading, Rows
 from protocol.envelope import only_key
 from protocol.envelope import parse as parse_envelope

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
-from agent import vault
-from agent.kept import kept_grades
-from agent.ports import CoreSettings
+from agent.host.kept import kept_grades
+from agent.seal import vault
+from agent.store.ports import CoreSettings
 from devices.driver import Promise, Reading, Rows
 from protocol.envelope import only_key
 from protocol.envelope import parse as parse_envelope

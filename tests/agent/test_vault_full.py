@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from agent import vault
-from agent.disk import DiskLevel
-from agent.ports import CoreSettings
+from agent.seal import vault
+from agent.store.disk import DiskLevel
+from agent.store.ports import CoreSettings
 from devices.driver import Promise, Reading, Rows
 from protocol.envelope import only_key
 from protocol.envelope import parse as parse_envelope

@@ -8,11 +8,11 @@ from contextlib import closing
 
 import pytest
 
-from agent import schema
-from agent.faults import Exit
-from agent.messages import Messages
-from agent.recovery import mark_of
+from agent.host.faults import Exit
+from agent.host.messages import Messages
 from agent.service import _storage_fault
+from agent.store import schema
+from agent.store.recovery import mark_of
 from protocol.errors import Code, FatalError
 from tests.agent.kit import Site
 from tests.agent.spools import frozen, thaw

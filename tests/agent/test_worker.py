@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from agent.worker import Worker
+from agent.store.worker import Worker
 
 
 @pytest.fixture

@@ -231,11 +231,11 @@ def main() -> None:
     limit = int(os.environ.get("BENCH_DATA_BYTES", "0"))
     if limit:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    import agent.plan
+    import agent.host.plan
     import devices.packs
 
     delivered = devices.packs.load_packs
-    agent.plan.load_packs = lambda: {**delivered(), **all_packs()}
+    agent.host.plan.load_packs = lambda: {**delivered(), **all_packs()}
     from agent.cli import main as be_the_agent
 
     raise SystemExit(be_the_agent())

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from agent.faults import Fault
-from agent.status import ask
+from agent.commands.status import ask
+from agent.host.faults import Fault
 from devices.demo.proxy import Link
 from devices.simulators.books import Book
 from devices.simulators.broker import Broker

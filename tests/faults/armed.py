@@ -49,7 +49,7 @@ def arm() -> None:
 
 def unset_clock() -> None:
     """The kernel says that its clock is not synchronised."""
-    from agent.clock import Clock, SystemState
+    from agent.host.clock import Clock, SystemState
 
     unknown = SystemState(synchronised=False, error_us=3_600_000_000)
     defaults = Clock.__init__.__kwdefaults__

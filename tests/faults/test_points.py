@@ -3,7 +3,7 @@
 import sys
 from fnmatch import fnmatch
 
-from agent.points import all_points as declared
+from agent.store.points import all_points as declared
 from tests.faults.points import all_points, transactions
 from tests.shared import ROOT
 from tests.torture.kills import HITS, RANDOM_KILLS, kills_for, plans

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from agent.clock import Clock, SystemState
 from agent.core import Core
-from agent.notify import Notifier
-from agent.plan import read
-from agent.schema import PAGE_BYTES
+from agent.host.clock import Clock, SystemState
+from agent.host.notify import Notifier
+from agent.host.plan import read
 from agent.service import put_together
+from agent.store.schema import PAGE_BYTES
 from tests.faults.device import Books
 from tests.faults.line_driver import CHECKS, PASSAGES, TABLE, LineConfig, LineDriver
 from tests.faults.reconcile import reconcile

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import wal
-from agent.wal import WalState
+from agent.store import wal
+from agent.store.wal import WalState
 
 FRAME = wal.FRAME_BYTES + 4096
 

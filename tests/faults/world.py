@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent import status
-from agent.faults import Fault
+from agent.commands import status
+from agent.host.faults import Fault
 from tests.faults.line_driver import CHECKS, PACKS, PASSAGES, TABLE
 from tests.faults.reading import read_inside
 from tests.shared import ROOT

@@ -90,7 +90,13 @@ def test_no_machine_path_and_no_registry_is_committed() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("package", ["protocol", "protocol/program", "agent", "hub"])
+PACKAGES_WITH_MAPS = (
+    "protocol", "protocol/program", "hub", "agent",
+    "agent/store", "agent/host", "agent/intake", "agent/seal", "agent/link", "agent/commands",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("package", PACKAGES_WITH_MAPS)
 def test_the_map_of_a_package_names_its_files(package: str) -> None:
     text = (ROOT / package / "__init__.py").read_text("utf-8")
     files = [p.stem for p in (ROOT / package).glob("*.py") if p.stem != "__init__"]

@@ -8,9 +8,9 @@ from tests.shared import ROOT
 
 #: Each pair, and the definitions that differ or stand in one only, with the reason.
 DOUBLED = {
-    ("agent/notify.py", "hub/notify.py"): {},
-    ("agent/logs.py", "hub/logs.py"): {"setup": "each quiets the libraries that it has"},
-    ("agent/files.py", "hub/files.py"): {
+    ("agent/host/notify.py", "hub/notify.py"): {},
+    ("agent/host/logs.py", "hub/logs.py"): {"setup": "each quiets the libraries that it has"},
+    ("agent/store/files.py", "hub/files.py"): {
         "create": "the owner's tool makes key files",
         "remove": "the agent takes files back",
         "make_folder": "the agent's keys have a folder of their own",

@@ -11,8 +11,8 @@ WIDE = {"Exception", "BaseException"}
 MAY = {
     "agent/supervisor.py::Supervisor._once": "one driver's bug must not end the others",
     "hub/api/middleware.py::Gate.serve": "one request's bug must not end the hub",
-    "agent/worker.py::Worker._work": "belongs to whoever awaits the call's future",
-    "agent/database.py::Database._written": "belongs to whoever awaits the write",
+    "agent/store/worker.py::Worker._work": "belongs to whoever awaits the call's future",
+    "agent/store/database.py::Database._written": "belongs to whoever awaits the write",
 }
 
 

@@ -45,6 +45,9 @@ LAYERS = {
     "hub/api": {"hub.console": "the pages stand beside the api, which answers without them"},
 }
 
+#: The rooms of the agent, from the ground up: none may import one that comes after it.
+AGENT_ROOMS = ("store", "host", "intake", "seal", "link", "commands")
+
 #: All that the owner's tool, which runs where no hub is installed, may use of the hub.
 LENT_TO_OWNER = ("hub.owner", "hub.files", "hub.catalogues")
 
@@ -107,6 +110,19 @@ def test_layers_inside_the_hub() -> None:
     assert not found, "\n".join(found)
 
 
+def test_the_rooms_of_the_agent_stand_on_each_other() -> None:
+    found = []
+    for at, room in enumerate(AGENT_ROOMS):
+        may = tuple(f"agent.{one}" for one in AGENT_ROOMS[: at + 1])
+        for path in sources(f"agent/{room}"):
+            found += [
+                f"{path}:{line} imports {name}; agent/{room} may import {', '.join(may)}"
+                for line, name in imports(path)
+                if name.startswith("agent.") and not name.startswith(may)
+            ]
+    assert not found, "\n".join(found)
+
+
 def test_the_owners_tool_needs_no_hub() -> None:
     """What it uses of the hub imports nothing of the hub itself."""
     lent = [ROOT / f"{name.replace('.', '/')}.py" for name in LENT_TO_OWNER[1:]]
@@ -124,5 +140,6 @@ def test_the_rules_see_something() -> None:
     """A folder that moved would make the tests above pass on nothing."""
     for package in OURS:
         assert len(sources(package)) > 5, package
-    for folder in (*LAYERS, "hub/owner", "protocol/program"):
+    rooms = [f"agent/{room}" for room in AGENT_ROOMS]
+    for folder in (*LAYERS, *rooms, "hub/owner", "protocol/program"):
         assert sources(folder), folder

@@ -127,7 +127,7 @@ def test_reasons_of_agents_have_their_chinese() -> None:
     """They stand in `continues` and gap notes and are printed by `shanmen read`."""
     say = speaking_in("zh")
     names = ("answers", "forks", "mending", "resend", "sealer")
-    paths = [ROOT / "agent" / f"{name}.py" for name in names]
+    paths = [next((ROOT / "agent").rglob(f"{name}.py")) for name in names]
     said = {text for text in literals(paths, "reason") if text}
     assert len(said) >= 6
     assert [text for text in sorted(said) if not is_chinese(say.phrase(text))] == []

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.status import ask
+from agent.commands.status import ask
 from devices.demo.site import BY_EVENT_ID, CHECKS, HEAD
 
 BIN = Path(sys.executable).parent

@@ -42,18 +42,18 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
-        "agent: synchronous=OFF", "agent/schema.py",
+        "agent: synchronous=OFF", "agent/store/schema.py",
         '"synchronous = FULL"', '"synchronous = OFF"', "agent",
     ),
     Mutant(
-        "agent: acknowledged before commit", "agent/journal.py",
+        "agent: acknowledged before commit", "agent/intake/journal.py",
         '        await self._database.write("commit"',
         "        acknowledge(group)\n        await asyncio.sleep(0.02)\n"
         '        await self._database.write("commit"',
         "agent",
     ),
     Mutant(
-        "agent: body dropped before its receipt is verified", "agent/uplink.py",
+        "agent: body dropped before its receipt is verified", "agent/link/uplink.py",
         "        outcome = self._sync.receive(raw, now_us=self._clock.now_us())\n",
         "        await self._spool._database.write('receipt', lambda c: [\n"
         "            c.execute(f'DELETE FROM {t} WHERE id = ?', (i.ref.row,))\n"

@@ -5,7 +5,7 @@ import gzip
 import tempfile
 from pathlib import Path
 
-from agent.schema import VERSION
+from agent.store.schema import VERSION
 from devices.driver import Promise
 from tests.agent.kit import Site, watermark
 from tests.agent.spools import frozen

@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from agent.messages import Messages
+from agent.host.messages import Messages
 from devices.driver import DeviceState, DriverError, Promise
 from devices.kit import Bench, load
 from devices.serial_line import driver as shell

@@ -1,0 +1,121 @@
+"""Records that went uncommitted: counted in memory, declared in gap notes of their own file.
+
+A loss of what may leave is told to the hub by its note; one of the vault stays in the vault, and
+its owner finds it in an export.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from agent.intake.register import NONCE_BYTES, Register, queue_object
+from agent.store.database import Database
+from agent.store.ports import HOUR_US, Clock, Randomness
+from agent.store.resources import Bound
+from devices.driver import Lost, Reading
+from protocol.ids import ResourceId, StreamId
+from protocol.notes import Gap, make_gap
+
+NO_ROOM: Final = "no room"
+
+MESSAGES_EVERY_US: Final = HOUR_US  # a device that is not understood speaks on for weeks
+
+_Amount = tuple[int, int, int]  # count, first and last wall time
+
+
+class Loss(NamedTuple):
+    """What was lost: records of a resource, or messages of a driver."""
+
+    resource: str  # local name; empty for messages of which nobody knows whose they were
+    reason: str
+    driver: str = ""  # of messages: how many records they would have been is not known
+
+
+class Losses:
+    """What one file could not take since its last gap note."""
+
+    def __init__(
+        self, bounds: Mapping[str, Bound], feeds: Mapping[str, Collection[str]], clock: Clock
+    ) -> None:
+        """feeds: the resources of each driver; of a driver that is not in it, all."""
+        self._bounds = bounds
+        self._feeds = feeds
+        self._clock = clock
+        self._by: dict[Loss, _Amount] = {}
+        self._messages_told_us = -MESSAGES_EVERY_US
+
+    def __bool__(self) -> bool:
+        return bool(self._by)
+
+    def drop(self, reading: Reading, at_us: int) -> None:
+        """Count a reading that nobody has any more, and for which there is no room."""
+        for rows in reading.rows:
+            bound = self._bounds.get(rows.resource)
+            if bound is not None:
+                bound.counters.lost += len(rows.records)
+            self.add(rows.resource, NO_ROOM, len(rows.records), at_us)
+
+    def add(self, local: str, reason: str, count: int, at_us: int, *, driver: str = "") -> None:
+        """Count records of a resource, or messages of a driver."""
+        loss = Loss(local, reason, driver)
+        before = self._by.get(loss, (0, at_us, at_us))
+        self._by[loss] = (before[0] + count, before[1], at_us)
+
+    def put(self, told: Iterable[tuple[str, Lost]], at_us: int) -> None:
+        """Note what sources lost before we read it, by driver; of resources of this file."""
+        for driver, lost in told:
+            if lost.resource not in self._bounds:
+                continue
+            loss = Loss(lost.resource, lost.reason, driver)
+            since_us = self._by.get(loss, (0, lost.since_us, 0))[1]
+            self._by[loss] = (0, since_us, at_us)
+
+    async def tell(
+        self, database: Database, register: Register, random: Randomness, *, at_once: bool
+    ) -> bool:
+        """Write what was counted as gap notes; False if there was nothing. Raises UnavailableError.
+
+        A note names a stream: what was lost before a resource's first record waits for it.
+        at_once: also messages, which else are told once in an hour.
+        """
+        now_us = self._clock.monotonic_us()
+        rests = not at_once and now_us < self._messages_told_us + MESSAGES_EVERY_US
+        told = {
+            loss: (amount, streams)
+            for loss, amount in self._by.items()
+            if (loss.resource or not rests) and (streams := self._streams(loss))
+        }
+        if not told:
+            return False
+
+        def work(connection: sqlite3.Connection) -> None:
+            for loss, ((count, first_us, last_us), streams) in told.items():
+                for resource, stream in streams:
+                    note = Gap(
+                        resource=resource,
+                        stream=stream,
+                        unit="time",
+                        first=first_us,
+                        last=max(first_us, last_us),
+                        count=None if loss.driver else count,
+                        reason=loss.reason,
+                        nonce=random(NONCE_BYTES),
+                    )
+                    queue_object(connection, make_gap(note, register.identity.signing))
+
+        def then(_: None) -> None:
+            for loss, ((count, _first_us, last_us), _streams) in told.items():
+                now = self._by.pop(loss)
+                if now[0] > count:
+                    self._by[loss] = (now[0] - count, last_us, now[2])
+                if not loss.resource:
+                    self._messages_told_us = now_us
+
+        await database.write("note", work, then=then)
+        return True
+
+    def _streams(self, loss: Loss) -> list[tuple[ResourceId, StreamId]]:
+        """Where a loss is a gap: of a message nobody knows, in all that its driver feeds."""
+        names = [loss.resource] if loss.resource else self._feeds.get(loss.driver, self._bounds)
+        found = [self._bounds[name] for name in names if name in self._bounds]
+        return [(one.id, one.stream.id) for one in found if one.stream is not None]
