@@ -135,7 +135,7 @@ class Forks:
             raise RuntimeError("no live stream")
         target = live
         if live.id == end.stream:
-            target = self._lane.register.follow(connection, bound, live, end.reason)
+            target = self._lane.register.follow(connection, bound, live, reason=end.reason)
         result = _Result(target)
         for row in live.rows:
             result.rows += self._journal_row(connection, row, end, result)

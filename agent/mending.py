@@ -163,7 +163,7 @@ def _mend(hand: _Hand, bound: Bound, known: _Known) -> _Mended:
 
 def _follow(hand: _Hand, bound: Bound, old: Stream) -> Stream:
     """The new stream, which seals nothing before the hub was asked."""
-    new = hand.lane.register.follow(hand.connection, bound, old, "damage")
+    new = hand.lane.register.follow(hand.connection, bound, old, reason="damage")
     new.state = StreamState.WAITING
     if not old.next_seq:
         new.continues = None  # nothing of it was ever sealed, or nobody knows

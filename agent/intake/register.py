@@ -109,7 +109,7 @@ class Register:
             self.insert_stream(connection, bound, first)
             return first
         if bound.is_regraded and bound.stream.next_seq and not bound.stream.rows:
-            return self.follow(connection, bound, bound.stream, "re-grade")
+            return self.follow(connection, bound, bound.stream, reason="re-grade")
         return None
 
     @staticmethod
@@ -134,7 +134,7 @@ class Register:
         )  # fmt: skip
 
     def follow(
-        self, connection: sqlite3.Connection, bound: Bound, old: Stream, reason: str
+        self, connection: sqlite3.Connection, bound: Bound, old: Stream, *, reason: str
     ) -> Stream:
         """End a stream, write the one that continues it: row numbers go on, epochs begin anew."""
         new = self.new_stream()
