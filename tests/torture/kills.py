@@ -23,6 +23,7 @@ from tests.torture.trial import Kill, Killed, Trial
 HITS = 5
 RANDOM_KILLS = 60
 WORLD_SIZE = {"work": 16, "joining": 30}
+BARE = frozenset({"joining", "readmission"})  # groups that begin with an empty hub
 WORLD_SIZE_ELSE = 6
 ROUNDS = 3
 
@@ -161,7 +162,7 @@ async def side_by_side(
 
     async def one(n: int, plan: Plan) -> Killed:
         async with gate:
-            base = bases.bare if plan.group == "joining" else bases.joined
+            base = bases.bare if plan.group in BARE else bases.joined
             world = base.copy(folder / f"{n}-{plan.group}")
             outcome = await ordeal(world, plan)
         print(f"  world {n} {plan.group}: {outcome.kills} kills, {outcome.result}", flush=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.faults.damage import add_ballast, drop_ballast, flip_in_log, spoil_first_due
 from tests.faults.inbox import queue_message
 from tests.faults.world import WorldError
+from tests.torture import console
 from tests.torture.trial import Kill, Trial
 
 Scenario = Callable[[Trial, Kill], Awaitable[bool]]
@@ -326,6 +327,38 @@ async def joining(trial: Trial, kill: Kill) -> bool:
     return await trial.fell(kill, 10)
 
 
+async def readmission(trial: Trial, kill: Kill) -> bool:
+    """The hub goes back behind the gateway's enrolment, and falls while it lets it in again."""
+    world = trial.world
+    saved = world.folder / "before-the-gateway"
+    if not saved.exists():
+        await trial.ensure("hub")
+        await world.add_owner(await world.owner_token())
+        await world.do("hub", "backup", str(saved), "--data", "hub")
+        await world.enrol(await world.site_token())
+    trial.device.producing = True
+    await trial.ensure("hub", "agent")
+    await trial.quiet()
+    await world.stop("agent")
+    await world.stop("hub")
+    await world.do("hub", "restore", str(saved), "--data", "hub")
+    await trial.arm(kill, ready=True)
+    await world.start("agent")
+    fell = await trial.fell(kill)
+    await trial.ensure("hub")
+
+    async def waits() -> bool:
+        return bool((await world.status())["state"] == "waiting")
+
+    if not await trial.until(waits, 60):
+        raise WorldError("the gateway does not come back to wait")
+    agent = (await world.status())["agent"]
+    await world.do("hub", "agent", "approve", agent, "--data", "hub")
+    await world.stop("agent")  # else its segments rest for the minute that the hub asked for
+    await world.start("agent")
+    return fell
+
+
 async def interrupted_enrolment(trial: Trial) -> None:
     """The agent falls between its request and the stored answer, then enrols with the same token."""
     world = trial.world
@@ -365,6 +398,12 @@ ROUTES: tuple[tuple[str, str, Scenario], ...] = (
     ("hub:sweep.*", "work", orphan),
     ("hub:principal.*", "joining", joining),
     ("hub:enrol.*", "joining", joining),
+    ("hub:readmit.*", "readmission", readmission),
+    ("hub:user.*", "work", console.account),
+    ("hub:login.*", "work", console.visit),
+    ("hub:logout.*", "work", console.visit),
+    ("hub:session.*", "work", console.visit),
+    ("hub:live.*", "work", console.visit),
     ("*", "work", at_work),
 )
 
