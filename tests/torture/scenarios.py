@@ -342,6 +342,7 @@ async def readmission(trial: Trial, kill: Kill) -> bool:
     await world.stop("agent")
     await world.stop("hub")
     await world.do("hub", "restore", str(saved), "--data", "hub")
+    trial.device.producing = True  # a gateway with nothing to send is not asked who it is
     await trial.arm(kill, ready=True)
     await world.start("agent")
     fell = await trial.fell(kill)
