@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PARTS ?=
+PEER ?=
 ARGS ?=
 # More workers than cores: the tests wait for processes and brokers as long as they compute.
 JOBS ?= 3
@@ -39,8 +40,8 @@ format: $(STAMP) ## ruff: write the formatting
 types: $(STAMP) ## mypy --strict over the four packages
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## figures against the reference and the bars (PARTS="reference agent …")
-	@$(BIN)/python -m tests.bench $(PARTS)
+bench: $(STAMP) ## figures against the reference and the bars (PARTS="reference …", PEER=thingsboard)
+	@PEER="$(PEER)" $(BIN)/python -m tests.bench $(PARTS)
 
 torture: $(STAMP) ## kills at named points, power-cut replay, mutants, long fuzzing (PARTS="kills powercut …")
 	@$(BIN)/python -m tests.torture $(PARTS)

@@ -1,6 +1,10 @@
-"""`make bench`: run the parts (all, or those named), print figures, write build/bench.json."""
+"""`make bench`: run the parts (all, or those named), print figures, write build/bench.json.
+
+With PEER=thingsboard the same for the product that users run today: tests/bench/peer.
+"""
 
 import asyncio
+import os
 import shutil
 import sys
 import tempfile
@@ -14,24 +18,8 @@ import psutil
 from devices.demo.figures import Figures
 from tests.bench import calm
 from tests.bench.parts import PARTS
-
-
-class Shown(Figures):
-    """Figures that are printed as soon as they are known."""
-
-    def add(self, name: str, value: float | None, unit: str = "") -> bool:
-        ok = super().add(name, value, unit)
-        row = next(row for row in self.rows() if row["name"] == name)
-        print(line_of(row), flush=True)
-        return ok
-
-
-def line_of(row: dict[str, object]) -> str:
-    """One figure for a person."""
-    value = row["value"]
-    shown = f"{value:,.5g}" if isinstance(value, int | float) else "missing"
-    mark = "ok " if row["ok"] else "RED"
-    return f"{mark} {row['name']:36} {shown:>12} {row['bar']:>12}  {row['unit']}"
+from tests.bench.peer.run import main as beside_the_peer
+from tests.bench.shown import Shown, line_of
 
 
 async def run(chosen: list[str], figures: Figures, base: Path) -> None:
@@ -52,6 +40,8 @@ async def run(chosen: list[str], figures: Figures, base: Path) -> None:
 
 
 def main() -> int:
+    if peer := os.environ.get("PEER"):
+        return beside_the_peer(peer, sys.argv[1:])
     chosen = sys.argv[1:] or list(PARTS)
     unknown = [name for name in chosen if name not in PARTS]
     if unknown:
