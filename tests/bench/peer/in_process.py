@@ -76,13 +76,14 @@ async def theirs(folder: Path, programs: Path, size: int) -> Row:
         return await side.row(records, began, growth(memory, began))
 
 
-def storage_alone(folder: Path, programs: Path, size: int) -> float:
+async def storage_alone(folder: Path, programs: Path, size: int) -> float:
     """Records/s into the peer's SQLite storage, each put an event that is made of prepared objects."""
     folder.mkdir(parents=True)
     write_load(folder / "load", THEIRS[size], size)
     script = Path(__file__).with_name("storage_alone.py")
     words = [programs / "python", script, folder / "load", folder / "data"]
-    done = subprocess.run(
-        list(map(str, words)), check=True, capture_output=True, text=True, timeout=_TIMEOUT_S
-    )
+    done = await asyncio.to_thread(
+        subprocess.run, list(map(str, words)), check=True, capture_output=True, text=True,
+        timeout=_TIMEOUT_S,
+    )  # fmt: skip
     return THEIRS[size] / float(done.stdout.split()[-1])

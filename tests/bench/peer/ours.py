@@ -88,7 +88,6 @@ class Ours(Side):
     def __init__(self, site: Site) -> None:
         self.site = site
         self._link = CountedLink(site)
-        self._read: Counter[int] | None = None
 
     async def start(self) -> None:
         await self.site.make()

@@ -7,6 +7,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from subprocess import SubprocessError
 from typing import Any
@@ -29,6 +30,9 @@ _FAILURES = (
     OSError, LookupError, ValueError, AssertionError, RuntimeError, SubprocessError, psutil.Error,
 )  # fmt: skip
 
+#: Folder, what to run in it, where its result is kept and under which key.
+Step = tuple[str, Callable[[Path], Awaitable[Any]], dict[Any, Any], Any]
+
 
 class Run:
     """What one call measures; what fails is printed, missing and red, and does not stop the rest."""
@@ -42,6 +46,7 @@ class Run:
         self.alone: dict[int, float] = {}
 
     async def part(self, name: str) -> None:
+        """Every step of a part of the bench."""
         for folder, step, keep, key in getattr(self, f"_{name}")():
             began = time.monotonic()
             try:
@@ -54,26 +59,23 @@ class Run:
                     child.kill()  # what a step that failed has left running would disturb the next
                 shutil.rmtree(self.base / folder, ignore_errors=True)
 
-    def _broker(self) -> list[tuple[str, Callable[[Path], Awaitable[Any]], dict[Any, Any], Any]]:
+    def _broker(self) -> list[Step]:
         makers = {OURS: our_side, PEER: their_side(self.programs)}
-        found: list[Any] = []
+        found: list[Step] = []
         for size in SIZES:
-            found.append(
-                (f"publisher-{size}", lambda at, n=size: ceiling(at, n), self.ceilings, size)
-            )
+            alone = partial(ceiling, size=size)
+            found.append((f"publisher-{size}", alone, self.ceilings, size))
             for side, make in makers.items():
-                step = lambda at, m=make, n=size: one(m, at, n)  # noqa: E731
-                found.append((f"broker-{side}-{size}", step, self.broker, (side, size)))
+                run = partial(one, make, size=size)
+                found.append((f"broker-{side}-{size}", run, self.broker, (side, size)))
         return found
 
-    def _inside(self) -> list[tuple[str, Callable[[Path], Awaitable[Any]], dict[Any, Any], Any]]:
-        programs, found = self.programs, []
+    def _inside(self) -> list[Step]:
+        found: list[Step] = []
         for size in SIZES:
-            ours = lambda at, n=size: in_process.ours(at, n)  # noqa: E731
-            theirs = lambda at, n=size: in_process.theirs(at, programs, n)  # noqa: E731
-            alone = lambda at, n=size: asyncio.to_thread(  # noqa: E731
-                in_process.storage_alone, at, programs, n
-            )
+            ours = partial(in_process.ours, size=size)
+            theirs = partial(in_process.theirs, programs=self.programs, size=size)
+            alone = partial(in_process.storage_alone, programs=self.programs, size=size)
             found += [
                 (f"inside-{OURS}-{size}", ours, self.inside, (OURS, size)),
                 (f"inside-{PEER}-{size}", theirs, self.inside, (PEER, size)),
@@ -81,10 +83,10 @@ class Run:
             ]
         return found
 
-    def _kills(self) -> list[tuple[str, Callable[[Path], Awaitable[Any]], dict[Any, Any], Any]]:
+    def _kills(self) -> list[Step]:
         makers = {OURS: our_side, PEER: their_side(self.programs)}
         return [
-            (f"kills-{side}", lambda at, m=make: kills.kill_all(m, at), self.kills, side)
+            (f"kills-{side}", partial(kills.kill_all, make), self.kills, side)
             for side, make in makers.items()
         ]
 

@@ -51,7 +51,7 @@ def mqtt(port: int) -> dict[str, Any]:
             "clientId": "bench-peer",
             "version": 4,  # 3.1.1: what the broker of the bench speaks
             "maxMessageNumberPerWorker": 10,
-            "maxNumberOfWorkers": 4,  # 100: threads of one interpreter
+            "maxNumberOfWorkers": 100,
             "cleanSession": False,  # true: what comes while it is down would be lost
             "security": {"type": "anonymous"},
         },
