@@ -13,9 +13,9 @@ from devices.mqtt.decoder import Message
 from tests.bench.load import Load, packs
 from tests.bench.peer import arrays, settings, tables, wire
 from tests.bench.peer.in_process import plain, write_load
-from tests.bench.peer.kills import Outcome, reconcile
 from tests.bench.peer.ours import device_toml
 from tests.bench.peer.publish import numbers, payloads
+from tests.bench.peer.reconcile import Outcome, reconcile
 from tests.bench.peer.side import Row, growth
 from tests.bench.peer.stand_in import count_records, read_telemetry
 
@@ -42,9 +42,12 @@ def test_ratios_stand_beside_their_bars_and_what_is_missing_is_red():
 def test_a_record_of_ours_that_is_lost_or_doubled_is_red():
     figures = Figures("peer", "peer kills")
     clean, bad = [Outcome(10, 0, 0)] * 5, [Outcome(10, 3, 1)] * 5
-    tables.add_kills(figures, {"shanmen": clean, "peer": bad})
+    for side in ("shanmen", "peer"):
+        figures.add(f"kills_{side}", 5)
+    tables.add_outcomes(figures, "kills", {"shanmen": clean, "peer": bad}, range(1, 6))
     assert figures.ok
-    tables.add_kills(figures, {"shanmen": [*clean[1:], Outcome(10, 0, 1)], "peer": bad})
+    one_bad = [*clean[1:], Outcome(10, 0, 1)]
+    tables.add_outcomes(figures, "kills", {"shanmen": one_bad, "peer": bad}, range(1, 6))
     assert not figures.ok
 
 
@@ -53,7 +56,7 @@ def test_the_tables_have_a_line_for_each_side_and_size():
     assert len(lines) == 5
     assert lines[1].split() == "shanmen, 1 a message 9,000 100.0 5.0 60 10.0".split()
     assert "not measured" in lines[-1]
-    assert "1,900" in tables.kill_lines({"peer": [Outcome(20_000, 1_900, 0)]}, SIDES)[2]
+    assert "1,900" in tables.outcome_lines({"peer": [Outcome(20_000, 1_900, 0)]}, SIDES)[2]
 
 
 def test_growth_is_above_what_was_held_at_the_beginning():

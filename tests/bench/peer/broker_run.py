@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from devices.simulators.broker import Broker
+from devices.simulators.broker import ACK_WAIT_S, Broker
 from tests.bench.peer import settings
 from tests.bench.peer.ours import IN_FLIGHT, BrokerSite, Ours
+from tests.bench.peer.publish import numbers
+from tests.bench.peer.reconcile import Outcome, reconcile
 from tests.bench.peer.side import Row, Side, peak, watch_memory
 from tests.bench.peer.theirs import Theirs
 from tests.shared import ROOT
@@ -18,7 +20,10 @@ from tests.shared import ROOT
 RECORDS = {1: 60_000, 100: 200_000}
 #: Records that are published before, so that everything is connected and warm.
 WARM = 200
-START_S = 60.0
+#: Until both surely have subscribed: the broker keeps nothing for a session that it has not met.
+SUBSCRIBED_S = 10.0
+#: Nobody is killed in these runs: what waits in a full window is not to be delivered again.
+PATIENT_S = 60
 
 MakeSide = Callable[[Path, Broker, int], Side]
 
@@ -62,8 +67,9 @@ class Publishing:
 
 
 @asynccontextmanager
-async def running_broker(folder: Path) -> AsyncIterator[Broker]:
-    broker = Broker(folder, in_flight_max=IN_FLIGHT)
+async def running_broker(folder: Path, ack_wait_s: int = ACK_WAIT_S) -> AsyncIterator[Broker]:
+    """A broker in a folder; it delivers again what was not acknowledged for so long."""
+    broker = Broker(folder, in_flight_max=IN_FLIGHT, ack_wait_s=ack_wait_s)
     await broker.start()
     try:
         yield broker
@@ -80,18 +86,16 @@ async def ceiling(folder: Path, size: int) -> float:
 
 
 async def warm(side: Side, broker: Broker, size: int) -> int:
-    """Publish the first records, one message a second, until the receiver has all of them."""
-    async with asyncio.timeout(START_S):
-        # The broker keeps nothing for a session that it has not met.
-        await asyncio.sleep(10)
+    """Publish the first records and wait until the receiver has them; how many it counts then."""
+    await asyncio.sleep(SUBSCRIBED_S)
     await (await Publishing.ready(broker.port, WARM, size, 0)).run()
     return await side.settled(WARM)
 
 
-async def one(make: MakeSide, folder: Path, size: int) -> Row:
-    """One side, one size of message."""
+async def one(make: MakeSide, folder: Path, size: int) -> tuple[Row, Outcome]:
+    """One side, one size of message; a rate of records that did not arrive would be none."""
     records = RECORDS[size]
-    async with running_broker(folder / "broker") as broker:
+    async with running_broker(folder / "broker", PATIENT_S) as broker:
         async with make(folder / "side", broker, size) as side:
             before = await warm(side, broker, size)
             publishing = await Publishing.ready(broker.port, records, size, WARM)
@@ -102,4 +106,5 @@ async def one(make: MakeSide, folder: Path, size: int) -> Row:
             began, _ = await publish
             row = await side.row(records, began, peak(memory))
             await settled
-            return row
+            received = await side.identities()
+            return row, reconcile(numbers(records, WARM), received)

@@ -2,13 +2,11 @@
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from tests.bench.peer.broker_run import WARM, MakeSide, Publishing, running_broker, warm
 from tests.bench.peer.publish import numbers
+from tests.bench.peer.reconcile import Outcome, reconcile
 
 KILLS = 5
 #: Offered by the publisher in each of them, one a message, and how fast: what both keep up with,
@@ -16,23 +14,8 @@ KILLS = 5
 RECORDS, RATE = 10_000, 1_000
 #: Within the publishing, as parts of it.
 EARLIEST, LATEST = 0.3, 0.7
-#: What the peer needs to come back is well below this.
-BACK_S = 30.0
-
-
-class Outcome(NamedTuple):
-    """What one kill did."""
-
-    offered: int
-    lost: int
-    doubled: int
-
-
-def reconcile(offered: Iterable[int], received: Counter[int]) -> Outcome:
-    """Hold identities against each other: lost are those that never came, doubled each one too many."""
-    ids = list(offered)
-    found = [received[one] for one in ids]
-    return Outcome(len(ids), found.count(0), sum(n - 1 for n in found if n > 1))
+#: What the peer needs to come back after the last record is published is well below this.
+BACK_S = 15.0
 
 
 async def kill_all(make: MakeSide, folder: Path, seed: int = 1) -> list[Outcome]:

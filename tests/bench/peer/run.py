@@ -18,7 +18,7 @@ from devices.demo.figures import Figures
 from tests.bench.peer import in_process, kills, tables
 from tests.bench.peer.broker_run import ceiling, one, our_side, their_side
 from tests.bench.peer.install import PACKAGE, VERSION, install
-from tests.bench.peer.kills import Outcome
+from tests.bench.peer.reconcile import Outcome
 from tests.bench.peer.side import Row
 from tests.bench.peer.tables import OURS, PEER, SIZES
 from tests.bench.shown import line_of
@@ -39,7 +39,7 @@ class Run:
 
     def __init__(self, base: Path, programs: Path, figures: Figures) -> None:
         self.base, self.programs, self.figures = base, programs, figures
-        self.broker: dict[tuple[str, int], Row] = {}
+        self.broker: dict[tuple[str, int], tuple[Row, Outcome]] = {}
         self.inside: dict[tuple[str, int], Row] = {}
         self.kills: dict[str, list[Outcome]] = {}
         self.ceilings: dict[int, float] = {}
@@ -90,31 +90,47 @@ class Run:
             for side, make in makers.items()
         ]
 
+    @property
+    def rows(self) -> dict[tuple[str, int], Row]:
+        """Of the broker's table."""
+        return {key: row for key, (row, _) in self.broker.items()}
+
+    @property
+    def arrived(self) -> dict[str, list[Outcome]]:
+        """What arrived of each side's messages, nobody being killed."""
+        keys = {side: [k for k in self.broker if k[0] == side] for side in SIDES}
+        return {side: [self.broker[k][1] for k in found] for side, found in keys.items() if found}
+
     def add(self) -> None:
         """Everything as figures."""
         for size, rate in self.ceilings.items():
             self.figures.add(
                 f"publisher_{size}_per_s", rate, "records/s, publisher into the broker"
             )
-        tables.add_rows(self.figures, "broker", self.broker)
+        tables.add_rows(self.figures, "broker", self.rows)
+        tables.add_outcomes(self.figures, "broker", self.arrived, SIZES)
         tables.add_rows(self.figures, "inside", self.inside)
         for size, rate in self.alone.items():
             self.figures.add(
                 f"storage_alone_peer_{size}_per_s", rate, "records/s into its SQLite file"
             )
-        tables.add_kills(self.figures, self.kills)
+        tables.add_outcomes(self.figures, "kills", self.kills, range(1, kills.KILLS + 1))
+        for side, outcomes in self.kills.items():
+            self.figures.add(f"kills_{side}", len(outcomes), "SIGKILL")
 
     def lines(self, chosen: Sequence[str]) -> list[str]:
         """The tables for a person, of the parts that were measured."""
         found: list[str] = []
         if "broker" in chosen:
             found += ["", "(a) through one MQTT broker, QoS 1"]
-            found += tables.table(self.broker, SIDES, "message")
+            found += tables.table(self.rows, SIDES, "message")
             found.append(_rates("the publisher alone into the broker", self.ceilings))
+            found += ["", "    records of each of these runs, at 1 and at 100 a message"]
+            found += tables.outcome_lines(self.arrived, SIDES)
         if "kills" in chosen:
             each = f"{kills.RECORDS:,} records at {kills.RATE:,}/s"
             found += ["", f"    records of each SIGKILL of the gateway, {each}, one a message"]
-            found += tables.kill_lines(self.kills, SIDES)
+            found += tables.outcome_lines(self.kills, SIDES)
         if "inside" in chosen:
             found += ["", "(b) in process, handed over by a driver of the bench"]
             found += tables.table(self.inside, SIDES, "hand-over")

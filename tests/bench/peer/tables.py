@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from devices.demo.figures import Figures
-from tests.bench.peer.kills import Outcome
+from tests.bench.peer.reconcile import Outcome
 from tests.bench.peer.side import Row
 
 #: Sizes of a message or of a hand-over, in records.
@@ -41,12 +41,12 @@ def table(rows: Rows, sides: Mapping[str, str], what: str) -> list[str]:
     return found
 
 
-def kill_lines(kills: Mapping[str, Sequence[Outcome]], sides: Mapping[str, str]) -> list[str]:
-    """Lost and doubled of each kill."""
+def outcome_lines(outcomes: Mapping[str, Sequence[Outcome]], sides: Mapping[str, str]) -> list[str]:
+    """Lost and doubled of each run."""
     found = []
     for side, name in sides.items():
         for what in ("lost", "doubled"):
-            counts = [f"{getattr(one, what):,}" for one in kills.get(side, ())]
+            counts = [f"{getattr(one, what):,}" for one in outcomes.get(side, ())]
             found.append(
                 f"{name + ', ' + what:<{_WIDTHS[0]}}  {'  '.join(counts) or 'not measured'}"
             )
@@ -70,14 +70,14 @@ def add_rows(figures: Figures, name: str, rows: Rows) -> None:
             figures.add(f"{name}_{size}_cpu_of_peer", cpu, "of the peer's, gateway")
 
 
-def add_kills(figures: Figures, kills: Mapping[str, Sequence[Outcome]]) -> None:
-    """The worst of each side, and each kill of the peer's by itself."""
-    for side, outcomes in kills.items():
-        figures.add(f"{side}_kills", len(outcomes), "SIGKILL")
+def add_outcomes(
+    figures: Figures, name: str, outcomes: Mapping[str, Sequence[Outcome]], each: Sequence[object]
+) -> None:
+    """Lost and doubled of each side: in all, and in each run by itself."""
+    for side, found in outcomes.items():
+        offered = sum(one.offered for one in found)
         for what in ("lost", "doubled"):
-            counts = [getattr(one, what) for one in outcomes]
-            figures.add(
-                f"{side}_{what}", sum(counts), f"records of {sum(o.offered for o in outcomes)}"
-            )
-            for number, count in enumerate(counts, 1):
-                figures.add(f"{side}_{what}_kill_{number}", count, "records")
+            counts = [getattr(one, what) for one in found]
+            figures.add(f"{name}_{side}_{what}", sum(counts), f"of {offered:,} records")
+            for one, count in zip(each, counts, strict=False):
+                figures.add(f"{name}_{side}_{what}_{one}", count, "records")
