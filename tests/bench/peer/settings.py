@@ -51,7 +51,7 @@ def mqtt(port: int) -> dict[str, Any]:
             "clientId": "bench-peer",
             "version": 4,  # 3.1.1: what the broker of the bench speaks
             "maxMessageNumberPerWorker": 10,
-            "maxNumberOfWorkers": 100,
+            "maxNumberOfWorkers": 1,  # 100: they fight for one interpreter, half as fast with a backlog
             "cleanSession": False,  # true: what comes while it is down would be lost
             "security": {"type": "anonymous"},
         },
