@@ -185,14 +185,16 @@ class Uplink:
                 with attempt:
                     await self._round()
             if self._rest_s:
-                await self._rest()
+                # A debt is paid once; that segments gather holds after an idle wait too.
+                rest_s, self._rest_s = self._rest_s, min(self._rest_s, GATHER_S)
+                await self._rest(rest_s)
 
-    async def _rest(self) -> None:
+    async def _rest(self, seconds: float) -> None:
         """Keep the hub's pace, with progress that says so; another pace ends the rest."""
         self._paced.clear()
-        self._progress.turn(waits=True, rest_s=self._rest_s)
+        self._progress.turn(waits=True, rest_s=seconds)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._rest_s):
+            async with asyncio.timeout(seconds):
                 await self._paced.wait()
 
     async def _round(self) -> None:

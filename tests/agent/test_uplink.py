@@ -14,7 +14,7 @@ from agent.host.health import Health, Progress
 from agent.host.settings import AlarmTable, HubTable
 from agent.link.hub_client import POLL_SILENCE_S, CertificateError, HubClient, LaterError
 from agent.link.tls import CaFileError
-from agent.link.uplink import BATCH_BYTES_MIN, REST_S_MAX, Uplink
+from agent.link.uplink import BATCH_BYTES_MIN, GATHER_S, REST_S_MAX, Uplink
 from protocol.envelope import SigningKey
 from protocol.errors import (
     Code,
@@ -234,6 +234,28 @@ async def test_a_round_with_nothing_to_send_is_no_receipt(tmp_path):
             while not link.progress.uplink_waits:
                 await asyncio.sleep(0)
     assert link.progress.receipt_ns == before
+
+
+async def test_a_rest_for_the_pace_is_taken_once(tmp_path):
+    """What is sealed hours later does not pay for the batch of before."""
+    spool, rests = Spool(1), []
+    async with serving(Hub(b"ok")) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        link.budget(1 << 20, 10)  # a batch of 1,000 bytes owes 100 s
+
+        async def rest(seconds):
+            rests.append(seconds)
+            await asyncio.sleep(0)
+
+        link._rest = rest
+        async with running(link):
+            await spool.empty.wait()
+            for _ in range(3):
+                spool.empty.clear()
+                spool.wake.set()
+                await spool.empty.wait()
+    assert rests[0] > 90
+    assert all(one <= GATHER_S for one in rests[1:])
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
