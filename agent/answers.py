@@ -107,6 +107,8 @@ class Answers:
         if not isinstance(verdict, Refused):
             return
         code = Code.from_key(verdict.code)
+        if ref.kind == "evidence":
+            return  # it is asked again
         if code in PASSING or code.http_status >= 500:
             self._spool.hold(ref.stream, HOLD_S)
             return
@@ -208,15 +210,17 @@ class Answers:
             self.streams[question.stream] = bound.id
             self._spool.ask(question)
             return
-        del self._covered[bound.id]
         if ref.kind == "evidence" and not covered.headers:
+            del self._covered[bound.id]
             self._release(bound)  # the hub has nothing that this file does not know
             return
         if covered.headers:
             self._unproven.pop(bound.id, None)
         elif self._is_hopeless(bound, ref):
+            del self._covered[bound.id]
             return
         await self._forks.succeed(bound, covered=covered, reason=reason, stream=covered.origin)
+        del self._covered[bound.id]  # not before: what was shown counts after a full disk too
         self.alarm("fork", {"resource": bound.local, "headers": covered.headers})
 
     def _is_hopeless(self, bound: Bound, ref: Ref) -> bool:

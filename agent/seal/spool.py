@@ -31,6 +31,7 @@ from protocol.messages import (
 )
 from protocol.sync import HubIdentity, ItemResult, Outcome
 
+QUESTION_REFUSED_S: Final = 60.0  # a question that was refused is asked again so seldom
 HOLD_SLACK_S: Final = 0.1  # the loop's clock may be ahead of the agent's
 
 
@@ -42,6 +43,14 @@ class SpoolStats:
     due_bytes: int
     objects: int
     grace: int
+
+
+@dataclass(slots=True)
+class _Question:
+    """What the hub is asked about a resource until the answer was followed up."""
+
+    item: EvidenceItem
+    not_before_us: int = 0  # monotonic
 
 
 @dataclass(slots=True)
@@ -69,19 +78,27 @@ class Spool:
         self.follow: Callable[[Received], Awaitable[None]] = _nothing_else
         self._database = database
         self._clock = clock
-        self._evidence: list[EvidenceItem] = []
+        self._questions: dict[bytes, _Question] = {}  # by resource
         self._not_before: dict[bytes, int] = {}  # stream -> monotonic µs: `later`
 
     def ask(self, item: EvidenceItem) -> None:
-        """Put a question for the next page of evidence into the next batch."""
-        self._evidence.append(item)
+        """Put a question for the next page of evidence into the next batch.
+
+        It takes the place of an earlier one about the same resource: answers to both would be
+        taken for pages of one reading.
+        """
+        self._questions[item.resource] = _Question(item)
         self.wake.set()
 
     async def next_items(self, bytes_max: int, items_max: int) -> list[SpoolItem]:
         """The next batch within its bounds; empty only if nothing is to be sent now."""
         now_us = self._clock.monotonic_us()
         held = [stream for stream, until in self._not_before.items() if until > now_us]
-        found = [SpoolItem(Ref("evidence", 0, item.stream), item) for item in self._evidence]
+        found = [
+            SpoolItem(Ref("evidence", 0, one.item.stream), one.item)
+            for one in self._questions.values()
+            if one.not_before_us <= now_us
+        ]
 
         def work(connection: sqlite3.Connection) -> tuple[list[SpoolItem], list[Ref]]:
             return next_batch(connection, bytes_max, items_max - len(found), held)
@@ -98,6 +115,8 @@ class Spool:
         Raises UnavailableError on a full disk: the same items are sent and answered again.
         """
         await self.follow(received := await self.record(outcome, items))
+        # Not before: where the disk was full, only the question brings the answer again.
+        self._answered(outcome, items)
         self.wake.set()
         return received.accepted
 
@@ -110,8 +129,6 @@ class Spool:
         results = list(zip((item.ref for item in items), outcome.items, strict=False))
         accepted = [(ref, result) for ref, result in results if result.accepted]
         received = _sorted(results, len(accepted))
-        answered = [one.item for one in items if one.ref.kind == "evidence"]
-        self._evidence = [item for item in self._evidence if item not in answered]
         self._hold(results)
         now_us = self._clock.now_us()
 
@@ -139,6 +156,22 @@ class Spool:
         received.is_new_generation = done.is_new_generation
         return received
 
+    def _answered(self, outcome: Outcome, items: Sequence[SpoolItem]) -> None:
+        """Let go of the questions that were answered; the others are asked again, later."""
+        now_us = self._clock.monotonic_us()
+        for one, result in zip(items, outcome.items, strict=False):
+            if not isinstance(one.item, EvidenceItem):
+                continue
+            question = self._questions.get(one.item.resource)
+            if question is None or question.item is not one.item:
+                continue  # the next page is asked for
+            if isinstance(result.verdict, Later):
+                question.not_before_us = now_us + result.verdict.seconds * 1_000_000
+            elif isinstance(result.verdict, Refused):
+                question.not_before_us = now_us + int(QUESTION_REFUSED_S * 1e6)
+            else:
+                del self._questions[one.item.resource]
+
     def _hold(self, results: Sequence[tuple[Ref, ItemResult]]) -> None:
         now_us = self._clock.monotonic_us()
         for ref, result in results:
@@ -152,14 +185,17 @@ class Spool:
         self.wake.set()  # the uplink looks anew how long it may rest
 
     def held_s(self) -> float:
-        """Seconds until the first of the streams that are held may be sent; 0 if none is."""
+        """Seconds until the first that is held, stream or question, may be sent; 0 if none is."""
         now_us = self._clock.monotonic_us()
-        left = [until - now_us for until in self._not_before.values() if until > now_us]
+        held = [*self._not_before.values(), *(q.not_before_us for q in self._questions.values())]
+        left = [until - now_us for until in held if until > now_us]
         return min(left) / 1e6 + HOLD_SLACK_S if left else 0.0
 
     def release(self) -> None:
         """Whatever was held may be sent: the reason was the hub's, and is gone."""
         self._not_before.clear()
+        for question in self._questions.values():
+            question.not_before_us = 0
         self.wake.set()
 
     async def has_due(self) -> bool:
