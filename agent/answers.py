@@ -164,7 +164,8 @@ class Answers:
         if bound is None:
             self._unbound(ref, reason)
         else:
-            await self._forks.succeed(bound, reason=reason)
+            # Not the live one, where another cannot go on: that would begin a stream each time.
+            await self._forks.succeed(bound, reason=reason, stream=ref.stream)
 
     def _unbound(self, ref: Ref, reason: str) -> None:
         """Nobody here can follow the verdict up: the stream waits for a technician, alone.

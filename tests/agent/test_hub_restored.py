@@ -183,6 +183,39 @@ async def test_what_is_still_here_is_never_lost_to_an_old_backup(tmp_path, is_fo
         assert site.hub.notes() == []
 
 
+async def test_an_ended_stream_that_cannot_be_completed_leaves_the_live_one_alone(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        for day in range(10):
+            await site.give(day, at_us=site.clock.wall_us)
+            await site.drain()
+            site.clock.advance(86_400)
+            await keep_house(site)
+        await site.core.forks.succeed(site.core.bounds["gate"], reason="test")
+    async with site.running():
+        for day in range(10, 12):
+            await site.give(day, at_us=site.clock.wall_us)
+            await site.drain()
+            site.clock.advance(86_400)
+            await keep_house(site)
+
+        def press(connection):
+            (row,) = connection.execute("SELECT min(id) FROM body").fetchone()
+            connection.execute("DELETE FROM body WHERE id = ?", (row,))
+            connection.execute("DELETE FROM content WHERE id = ?", (row,))
+            connection.execute("UPDATE stream SET grace_n = grace_n - 1 WHERE state = 2")
+            week_ago = site.clock.wall_us - 7 * DAY_US
+            fold(connection, before_us=week_ago, backed_up_to=0, pressed=True)
+
+        await site.core.main.database.write("evict", press)
+        site.hub.restore(ledger_size=1)
+        await site.give(12, at_us=site.clock.wall_us)
+        before = await count(site, "stream")
+        await site.drain()
+        assert site.hub.numbers() == list(range(1, 13))
+        assert await count(site, "stream") == before
+
+
 async def test_links_are_folded_once_the_backup_has_them_or_the_disk_is_wanted(tmp_path):
     site = Site(tmp_path)
     async with site.running():
