@@ -165,7 +165,8 @@ class JsonDecoder:
         quality, fresh = NO_MARKS, False
         has_time = not time.quality & Quality.CLOCK_GATEWAY
         for one in self.source.counters:
-            raw = values.get(one.name)
+            # A total is never an increment: where it is not counted, nothing is known.
+            raw, values[one.name] = values.get(one.name), None
             if not isinstance(raw, int):
                 continue
             assert one.counter is not None

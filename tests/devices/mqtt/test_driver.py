@@ -234,3 +234,36 @@ def test_importing_the_loader_imports_no_mqtt_library():
         "assert not {'paho', 'aiomqtt', 'paho.mqtt.client'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+TWO_TOTALS = """
+[[mqtt]]
+id = "b"
+url = "mqtt://127.0.0.1"
+client_id = "gw"
+[[device]]
+id = "c"
+profile = "mqtt/json"
+resource = "passages"
+pack = "visitor.passage"
+connection = { mqtt = "b", topic = "c" }
+map = { in_count = { path = "in", counter = {} }, out_count = { path = "out", counter = {} } }
+"""
+
+
+def test_a_total_that_was_counted_before_is_no_increment_beside_one_that_was_not():
+    """Delivered again after a kill; meanwhile nobody came in, and two went out."""
+    bench = Bench()
+    (loaded,) = load(TWO_TOTALS).drivers
+    driver = loaded.make(bench)
+
+    def report(came: int, went: int, *, dup: bool = False):
+        payload = b'{"in": %d, "out": %d}' % (came, went)
+        bench.now_us += 60_000_000
+        message = Message(topic="c", payload=payload, dup=dup)
+        (rows,) = driver.decode(message, bench.clock_us()).rows
+        return rows.records[0].values
+
+    report(1_000_000, 990_000)
+    values = report(1_000_000, 990_002, dup=True)
+    assert (values["in_count"], values["out_count"]) == (None, 2)
