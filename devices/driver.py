@@ -92,7 +92,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     identity: bytes | None = None
     watermarks: list[Watermark] = []
     rejected: list[Rejected] = []
-    lost: list[Lost] = []  # declared in gap notes, after the commit
+    lost: list[Lost] = []  # declared in gap notes, within the commit
     urgent: bool = False  # seal at once: an alarm, not a measurement
     #: Of the source of this reading. A, B and C commit at once, D and E may wait for the next
     #: commit; a driver may ask for B where its source of class D cannot wait just now.

@@ -8,6 +8,7 @@ from agent.intake.groups import Part, Prepared
 from agent.intake.register import Birth
 from agent.store.resources import JournalRow, Stream
 from agent.store.runs import Run
+from devices.driver import Lost
 from protocol.times import ClockMark
 
 
@@ -46,6 +47,7 @@ class Committed:
     seen_row: int
     uncounted: dict[tuple[str, str], int]  # by resource, or by driver
     noted: set[tuple[bytes, bytes, Key]]
+    waiting: list[tuple[str, Lost]]  # losses of sources whose resource has no stream yet
 
 
 def count_without_rows(connection: sqlite3.Connection, prepared: Prepared) -> None:

@@ -339,9 +339,11 @@ class Journal:
         changes = [self._part(connection, part, stamp) for part in prepared.parts if part.bodies]
         count_without_rows(connection, prepared)
         put_watermarks(connection, self._register.root, prepared.watermarks)
+        told, losses = prepared.lost, self.losses
+        waiting = losses.declare(connection, self._register, self._random, told, stamp.wall_us)
         refused = prepared.refused
         uncounted = self._quarantine.put(connection, refused, stamp.wall_us) if refused else {}
-        return Committed(prepared, changes, seen_row, uncounted, noted)
+        return Committed(prepared, changes, seen_row, uncounted, noted, waiting)
 
     def _part(self, connection: sqlite3.Connection, part: Part, stamp: Stamp) -> Change:
         bound, run = part.bound, stamp.run
@@ -398,6 +400,7 @@ class Journal:
             bound.counters.duplicates += 1
         for (local, driver), count in committed.uncounted.items():
             self.losses.add(local, "quarantine full", count, stamp.wall_us, driver=driver)
-        self.losses.put(committed.prepared.lost, stamp.wall_us)
+        if committed.prepared.lost:
+            self.losses.declared(committed.waiting, stamp.wall_us)
         self.watermarks.update(committed.prepared.watermarks)
         self._noted |= committed.noted

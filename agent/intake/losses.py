@@ -4,6 +4,7 @@ A loss of what may leave is told to the hub by its note; one of the vault stays 
 its owner finds it in an export.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
@@ -43,6 +44,8 @@ class Losses:
         self._clock = clock
         self._by: dict[Loss, _Amount] = {}
         self._messages_told_us = -MESSAGES_EVERY_US
+        self._telling = asyncio.Lock()  # what a note under way tells is not told by another
+        self._has_declared = False  # since the last `tell`
 
     def __bool__(self) -> bool:
         return bool(self._by)
@@ -61,11 +64,35 @@ class Losses:
         before = self._by.get(loss, (0, at_us, at_us))
         self._by[loss] = (before[0] + count, before[1], at_us)
 
-    def put(self, told: Iterable[tuple[str, Lost]], at_us: int) -> None:
-        """Note what sources lost before we read it, by driver; of resources of this file."""
+    def declare(
+        self,
+        connection: sqlite3.Connection,
+        register: Register,
+        random: Randomness,
+        told: Iterable[tuple[str, Lost]],
+        at_us: int,
+    ) -> list[tuple[str, Lost]]:
+        """Write what sources lost before we read it, inside the commit of what they told.
+
+        Memory would forget it at a kill, and no source tells it again. Returns what has no stream
+        yet: it waits for it in memory.
+        """
+        waiting: list[tuple[str, Lost]] = []
         for driver, lost in told:
             if lost.resource not in self._bounds:
-                continue
+                continue  # of another file
+            loss = Loss(lost.resource, lost.reason, driver)
+            if streams := self._streams(loss):
+                amount = (0, lost.since_us, at_us)
+                _queue(connection, register, random, (loss, amount), streams)
+            else:
+                waiting.append((driver, lost))
+        return waiting
+
+    def declared(self, waiting: Iterable[tuple[str, Lost]], at_us: int) -> None:
+        """After a commit that declared losses, with what waits for its stream."""
+        self._has_declared = True
+        for driver, lost in waiting:
             loss = Loss(lost.resource, lost.reason, driver)
             since_us = self._by.get(loss, (0, lost.since_us, 0))[1]
             self._by[loss] = (0, since_us, at_us)
@@ -73,11 +100,21 @@ class Losses:
     async def tell(
         self, database: Database, register: Register, random: Randomness, *, at_once: bool
     ) -> bool:
-        """Write what was counted as gap notes; False if there was nothing. Raises UnavailableError.
+        """Write what was counted as gap notes; False if nothing is to be sent.
+
+        Raises UnavailableError. What `declare` wrote since the last time is to be sent as well.
 
         A note names a stream: what was lost before a resource's first record waits for it.
         at_once: also messages, which else are told once in an hour.
         """
+        async with self._telling:
+            told = await self._tell(database, register, random, at_once=at_once)
+        declared, self._has_declared = self._has_declared, False
+        return told or declared
+
+    async def _tell(
+        self, database: Database, register: Register, random: Randomness, *, at_once: bool
+    ) -> bool:
         now_us = self._clock.monotonic_us()
         rests = not at_once and now_us < self._messages_told_us + MESSAGES_EVERY_US
         told = {
@@ -89,25 +126,15 @@ class Losses:
             return False
 
         def work(connection: sqlite3.Connection) -> None:
-            for loss, ((count, first_us, last_us), streams) in told.items():
-                for resource, stream in streams:
-                    note = Gap(
-                        resource=resource,
-                        stream=stream,
-                        unit="time",
-                        first=first_us,
-                        last=max(first_us, last_us),
-                        count=None if loss.driver else count,
-                        reason=loss.reason,
-                        nonce=random(NONCE_BYTES),
-                    )
-                    queue_object(connection, make_gap(note, register.identity.signing))
+            for loss, (amount, streams) in told.items():
+                _queue(connection, register, random, (loss, amount), streams)
 
         def then(_: None) -> None:
-            for loss, ((count, _first_us, last_us), _streams) in told.items():
-                now = self._by.pop(loss)
-                if now[0] > count:
-                    self._by[loss] = (now[0] - count, last_us, now[2])
+            for loss, (amount, _streams) in told.items():
+                # Gone already where a caller was cancelled, and the next told the same.
+                now = self._by.pop(loss, amount)
+                if now != amount:  # grew meanwhile, in time at least: not all have a number
+                    self._by[loss] = (now[0] - amount[0], amount[2], now[2])
                 if not loss.resource:
                     self._messages_told_us = now_us
 
@@ -119,3 +146,25 @@ class Losses:
         names = [loss.resource] if loss.resource else self._feeds.get(loss.driver, self._bounds)
         found = [self._bounds[name] for name in names if name in self._bounds]
         return [(one.id, one.stream.id) for one in found if one.stream is not None]
+
+
+def _queue(
+    connection: sqlite3.Connection,
+    register: Register,
+    random: Randomness,
+    told: tuple[Loss, _Amount],
+    streams: Iterable[tuple[ResourceId, StreamId]],
+) -> None:
+    loss, (count, first_us, last_us) = told
+    for resource, stream in streams:
+        note = Gap(
+            resource=resource,
+            stream=stream,
+            unit="time",
+            first=first_us,
+            last=max(first_us, last_us),
+            count=None if loss.driver else count,
+            reason=loss.reason,
+            nonce=random(NONCE_BYTES),
+        )
+        queue_object(connection, make_gap(note, register.identity.signing))

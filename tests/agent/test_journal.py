@@ -8,7 +8,7 @@ import pytest
 
 from agent.intake.journal import RING_BYTES, RING_OVERHEAD_BYTES
 from agent.store.ports import CoreSettings
-from devices.driver import Lost, Promise, Reading, Rejected
+from devices.driver import Lost, Promise, Reading, Rejected, Watermark
 from protocol.errors import Code, FatalError, UnavailableError
 from protocol.notes import Gap
 from tests.agent.kit import BAYS, GATE, Site, reading
@@ -280,8 +280,11 @@ async def test_a_loss_outlives_a_full_disk(tmp_path):
         with pytest.raises(UnavailableError):
             await site.core.keeping.tell_losses()
 
+        grown = []
+
         def grows(name, work):
-            if name == "note":  # the sealer writes too, at times of its own
+            if name == "note" and not grown:  # sealer and keeping write too, at times of their own
+                grown.append(name)
                 journal.losses.add("gate", "no room", 2, site.clock.wall_us)
             return real(name, work)
 
@@ -373,6 +376,72 @@ async def test_what_a_source_lost_is_a_gap_of_its_resource(tmp_path):
     assert [(gap.unit, gap.first, gap.last, gap.count, gap.reason) for gap in gaps(site)] == [
         ("time", NOW_US - 5, NOW_US, None, "session lost")
     ]
+
+
+async def test_what_a_source_lost_is_declared_by_the_commit_that_takes_it(tmp_path):
+    """Killed right after it: the source's watermark moved, so nobody tells it again."""
+    site, image = Site(tmp_path / "a"), tmp_path / "killed"
+    async with site.running():
+        await site.give(1)
+        await site.drain()
+        lost = Lost(resource="gate", since_us=NOW_US - 5, reason="session lost")
+        mark = Watermark(source="session", value=b"0")
+        told = Reading(lost=[lost], watermarks=[mark], promise=Promise.B)
+        await site.core.pipeline.submit(told, driver="mqtt")
+        site.image(image)
+    restarted = site.like(folder=image)
+    async with restarted.running():
+        assert restarted.core.pipeline.watermark("mqtt", "session") == b"0"
+        await restarted.drain()
+    assert [gap.reason for gap in gaps(restarted)] == ["session lost"]
+
+
+async def test_what_a_source_lost_before_its_first_record_waits_for_its_stream(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        lost = Lost(resource="gate", since_us=NOW_US - 5, reason="session lost")
+        told = Reading(lost=[lost], promise=Promise.B)
+        await site.core.pipeline.submit(told, driver="mqtt")
+        await site.give(1)
+        await site.core.keep_house()
+        await site.drain()
+    assert [gap.reason for gap in gaps(site)] == ["session lost"]
+
+
+async def test_a_loss_without_a_number_outlives_the_note_of_the_one_before(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.give(0)
+        losses, database = site.core.main.journal.losses, site.core.main.database
+        at_us = site.clock.wall_us
+        losses.add("gate", "quarantine full", 0, at_us, driver="mqtt")
+        real = database._transact
+
+        grown = []
+
+        def grows(name, work):
+            if name == "note" and not grown:
+                grown.append(name)
+                losses.add("gate", "quarantine full", 0, at_us + 7, driver="mqtt")
+            return real(name, work)
+
+        database._transact = grows
+        await site.core.main.tell_losses()
+        database._transact = real
+        await site.core.main.tell_losses()
+        await site.drain()
+    assert [gap.last - at_us for gap in gaps(site)] == [0, 7]
+
+
+async def test_losses_told_by_two_at_once_are_told_once(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.give(0)
+        site.core.main.journal.losses.add("gate", "no room", 3, site.clock.wall_us)
+        tell = site.core.main.tell_losses
+        await asyncio.gather(tell(), tell())
+        await site.drain()
+    assert [gap.count for gap in gaps(site)] == [3]
 
 
 async def test_what_the_ring_does_not_hold_at_a_stop_is_told(tmp_path):
