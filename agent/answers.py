@@ -126,7 +126,7 @@ class Answers:
 
     async def _refuse(self, ref: Ref, reason: str, *, is_damaged: bool) -> None:
         """Body to `bad`, header-only item into its place; a damaged body is declared as lost."""
-        bound = self._bound_of(ref.stream)
+        bound = await self._bound_of(ref.stream)
 
         def work(connection: sqlite3.Connection) -> bool:
             head = head_bytes(connection, ref.stream, ref.seq)
@@ -160,7 +160,7 @@ class Answers:
 
     async def _succeed(self, ref: Ref, *, reason: str) -> None:
         """A stream cannot go on, and the hub need not be asked why."""
-        bound = self._bound_of(ref.stream)
+        bound = await self._bound_of(ref.stream)
         if bound is None:
             self._unbound(ref, reason)
         else:
@@ -192,7 +192,7 @@ class Answers:
 
     async def _fork(self, ref: Ref, result: ItemResult) -> None:
         verdict = result.verdict
-        bound = self._bound_of(ref.stream)
+        bound = await self._bound_of(ref.stream)
         if not isinstance(verdict, Fork | Overlap):
             return
         reason = "overlap" if isinstance(verdict, Overlap) else "fork"
@@ -241,7 +241,7 @@ class Answers:
     # --- missing ---------------------------------------------------------------------------------
 
     async def _missing(self, ref: Ref, result: ItemResult) -> None:
-        bound = self._bound_of(ref.stream)
+        bound = await self._bound_of(ref.stream)
         if ref.kind == "evidence":
             if bound is not None:
                 self._covered.pop(bound.id, None)
@@ -267,7 +267,7 @@ class Answers:
 
     async def _unregistered(self, ref: Ref) -> None:
         """The hub does not know the resource: its registration again; seldom if it was refused."""
-        bound = self._bound_of(ref.stream)
+        bound = await self._bound_of(ref.stream)
         if bound is None:
             self._unbound(ref, Code.UNKNOWN_RESOURCE.key)
             return
@@ -289,11 +289,19 @@ class Answers:
         )
         self.streams = {stream: ResourceId(resource) for stream, resource in rows}
 
-    def _bound_of(self, stream: bytes) -> Bound | None:
+    async def _bound_of(self, stream: bytes) -> Bound | None:
         resource = self.streams.get(stream)
+        if resource is None:
+            # It began after the start, and may have ended since: a fork, damage, another grade.
+            row = await self._database.read(
+                lambda c: c.execute(
+                    "SELECT resource FROM stream WHERE id = ?", (stream,)
+                ).fetchone()
+            )
+            if row is not None:
+                resource = self.streams[stream] = ResourceId(row[0])
         for bound in self._bounds.values():
             if bound.id == resource or (bound.stream is not None and bound.stream.id == stream):
-                self.streams[stream] = bound.id
                 return bound
         return None
 

@@ -112,3 +112,20 @@ async def test_an_image_from_before_the_new_grade_counts_nothing_twice(tmp_path)
         await restored.drain()
     assert site.hub.numbers() == [1, 2, 3]
     assert msgspec.structs.asdict(headers(site)[-1].continues)["stream"]
+
+
+async def test_what_the_hub_says_of_the_ended_stream_is_followed_without_a_restart(tmp_path):
+    """Its segments may still be under way when the grade changes; the hub may lack one of them."""
+    site = Site(tmp_path, settings=graded(Grade.SHAREABLE))
+    async with site.running():
+        for number in (1, 2, 3):
+            await site.give(number)
+            await site.drain()
+    again = site.like(settings=graded(Grade.GENERAL_PROTECTED))
+    async with again.running():
+        again.core.answers.streams.clear()  # as if it had begun in this process
+        await again.give(4)
+        site.hub.restore(ledger_size=1)
+        await again.drain()
+        assert "stream-unbound" not in again.alarms
+    assert site.hub.numbers() == [1, 2, 3, 4]

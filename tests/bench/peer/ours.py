@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.faults import Fault
+
 from tests.bench.peer.settings import TOPIC
 from tests.bench.peer.side import Side
 from tests.bench.site import AGENT_TOML, CountedLink, Site
