@@ -15,8 +15,9 @@ from agent.core import Core
 from agent.host.health import Health
 from agent.host.identity import IdentityFiles, Pin
 from agent.link.hub_client import HubClient, UnrecognisedError
+from agent.store.ports import Identity
 from protocol import ids
-from protocol.errors import ShanmenError, VerifyError
+from protocol.errors import ShanmenError, UnavailableError, VerifyError
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -63,7 +64,20 @@ class OwnerWatch:
         """The principal was kept, and the process ended before the wraps were: make them now."""
         for lane in (self._core.main, self._core.vault):
             if lane is not None and await lane.epochs.has_unwrapped():
-                await self._core.confirm_owner(self._core.identity)
+                await self._confirm(self._core.identity)
+                return
+
+    async def _confirm(self, identity: Identity) -> None:
+        """Make the wraps; a full file takes none, so until there is room again."""
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                await self._core.confirm_owner(identity)
+            except UnavailableError as error:
+                _LOG.debug("owner not confirmed", extra={"reason": error.code.key})
+                await self._sleep(wait_s)
+                wait_s = min(LONGEST_WAIT_S, wait_s * 2)
+            else:
                 return
 
     async def _ask(self) -> bool:
@@ -83,6 +97,6 @@ class OwnerWatch:
         identity = dataclasses.replace(
             self._core.identity, owner=owner, owner_basis=self._pin.basis, owner_confirmed=True
         )
-        await self._core.confirm_owner(identity)
+        await self._confirm(identity)
         _LOG.info("owner confirmed", extra={"owner": ids.show(owner.principal)})
         return True

@@ -4,11 +4,15 @@ import asyncio
 import contextlib
 from types import SimpleNamespace
 
+import pytest
+
+import agent.owner
 from agent.host.health import Health, Progress
 from agent.host.settings import AlarmTable, HubTable
 from agent.link.uplink import Uplink
 from agent.store.disk import DiskLevel
 from agent.watch import Watch
+from protocol.errors import Code, UnavailableError
 from tests.agent.kit import Site, identity
 from tests.agent.test_inbox_watch import Fed
 from tests.agent.test_shell import Times
@@ -77,3 +81,45 @@ async def test_bodies_that_are_held_do_not_starve_the_watchdog_of_a_quiet_site(t
         assert await site.core.spool.has_due()
         times.pass_s(600)
         assert not await watch.look()  # now it could be sent, and nobody sends it
+
+
+@pytest.mark.parametrize("is_kept", [False, True], ids=["fetched", "kept"])
+async def test_an_owner_confirmed_on_a_full_file_waits_for_room(tmp_path, monkeypatch, is_kept):
+    """Whether the principal is fetched now, or was kept by a process that ended before."""
+    site = Site(tmp_path, confirmed=False)
+    async with site.running():
+        await site.give(1)
+        await site.seal()
+    site.confirmed = is_kept
+    known = identity(site.hub)
+
+    async def fetched(*_):
+        return known.owner
+
+    monkeypatch.setattr(agent.owner, "fetch_owner", fetched)
+    waits: list[float] = []
+    async with site.running():
+        confirm = site.core.confirm_owner
+
+        async def confirm_owner(one):
+            if len(waits) < 3:
+                raise UnavailableError(Code.DISK_FULL)
+            await confirm(one)
+
+        async def sleep(seconds):
+            waits.append(seconds)
+
+        monkeypatch.setattr(site.core, "confirm_owner", confirm_owner)
+        watch = agent.owner.OwnerWatch(
+            client=None,
+            stored=None,
+            pin=SimpleNamespace(owner=known.owner.principal, basis="local"),
+            core=site.core,
+            health=Health(lambda: 0),
+            sleep=sleep,
+        )
+        await watch.run()
+        assert waits == [1.0, 2.0, 4.0]
+        assert not await site.core.main.epochs.has_unwrapped()
+        await site.drain()
+    assert site.hub.numbers() == [1]
