@@ -57,7 +57,6 @@ class Keeping:
         self._grace_us = int(grace_s * 1e6)
         self._lateness_us = lateness_us
         self._forgotten_us: int | None = None
-        self._corrected = ClockSource.NONE
         self._was_pressed = False  # bodies went because the disk was wanted, since the last fold
 
     async def round(self) -> None:
@@ -108,9 +107,6 @@ class Keeping:
         """Once the clock is known: what the times of before meant, one note a stream and base."""
         mark = self._clock.mark()
         if mark.source is ClockSource.NONE:
-            self._corrected = ClockSource.NONE
-            return
-        if self._corrected is not ClockSource.NONE:
             return
         true_base_us = self._clock.now_us() + mark.offset_us - self._clock.monotonic_us()
         boot = self._lane.runs.boot
@@ -131,11 +127,11 @@ class Keeping:
             # Bases of an earlier boot cannot be compared any more; their headers say so themselves.
             connection.execute("DELETE FROM unsynced")
 
+        # Asked each round: rows of before may be sealed after the clock became known.
         if await self._lane.database.read(_has_unsynced):
             async with self._lane.sealer.gate:
                 await self._lane.database.write("correct", work)
             self._spool.wake.set()
-        self._corrected = mark.source
 
     async def tell_losses(self, *, at_once: bool = True) -> None:
         """Records that went uncommitted: quarantine full, or a source that cannot wait."""
