@@ -4,7 +4,7 @@ On disk one row a commit holds the keyed hashes of its messages, written in the 
 records; in memory 64 bits of each stand in two open-addressing tables. A B-tree over random keys
 would dirty a page or two for each message (measured: 250 KB of WAL for a commit of 64 messages,
 70 GB a day at 100 messages/s); a row a commit costs 16 bytes a message. Two different messages of
-one agent meet in 64 keyed bits once in 3 * 10^13 at half a million remembered.
+one agent meet in 64 keyed bits once in 10^13 at the million that is remembered at most.
 
 Their number bounds them. Age does so too, because ids of devices start over; but only where it is
 known: by monotonic time within a run, between runs by times that a trusted clock gave. A gateway
@@ -64,11 +64,15 @@ class Table:
 
 
 class Seen:
-    """Remembered identities, bounded by age and count; moved only after COMMIT."""
+    """Remembered identities, bounded by age and count; moved only after COMMIT.
+
+    The newest `count_max` of the last `age_us` at least, twice as many and as old at most: the
+    young table takes over from the old one when it has come to a bound by itself.
+    """
 
     def __init__(self, *, age_us: int, count_max: int) -> None:
         self._age_us = age_us
-        self._half = max(1, count_max // 2)
+        self._count_max = max(1, count_max)  # of each table: one alone keeps the promise
         self._young, self._old = Table(), Table()
         self._young_from = 0  # first row id of the young table
         self._old_from = 0
@@ -92,10 +96,10 @@ class Seen:
             if old_us is not None and _UNKNOWN < at_us < old_us:
                 continue  # of this row alone: a clock may have been wrong when it was written
             numbers = [n for n in _numbers(keys) if n not in self._young and n not in self._old]
-            if self._young.count < self._half:
+            if self._young.count < self._count_max:
                 self._young.add(numbers)
                 self._young_from = row_id
-            elif self._old.count < self._half:
+            elif self._old.count < self._count_max:
                 self._old.add(numbers)
                 self._old_from = row_id
             else:
@@ -118,9 +122,9 @@ class Seen:
         return row or 0
 
     def move(self, keys: Sequence[bytes], row_id: int, monotonic_us: int) -> None:
-        """Remember the keys of a commit; above the bounds the older half is forgotten."""
-        is_full = self._young.count + len(keys) > self._half
-        if is_full or monotonic_us - self._young_at > self._age_us // 2:
+        """Remember the keys of a commit; above the bounds the older table is forgotten."""
+        is_full = self._young.count + len(keys) > self._count_max
+        if is_full or monotonic_us - self._young_at > self._age_us:
             self._old, self._old_from = self._young, self._young_from or row_id
             self._young, self._young_from, self._young_at = Table(), row_id, monotonic_us
         elif not self._young_from:

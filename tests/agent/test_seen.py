@@ -69,11 +69,25 @@ def test_bounded_by_count():
     for start in range(0, 20_000, 10):
         keys = [key(n) for n in range(start, start + 10)]
         seen.move(keys, seen.write(connection, keys, start), start)
-    assert seen._young.count + seen._old.count <= 2000
-    assert all(key(n) in seen for n in range(19_000, 20_000))
+    assert seen._young.count + seen._old.count <= 2 * 2000
+    assert all(key(n) in seen for n in range(18_000, 20_000))
     (rows,) = connection.execute("SELECT count(*) FROM seen").fetchone()
-    assert rows <= 2000 // 10 + 200
+    assert rows <= 2 * 2000 // 10 + 200
     connection.close()
+
+
+def test_just_above_a_turn_the_newest_are_all_remembered():
+    seen = Seen(age_us=HOUR_US, count_max=2000)
+    for number in range(2001):
+        seen.move([key(number)], number + 1, 0)
+    assert all(key(number) in seen for number in range(1, 2001))
+
+
+def test_what_was_read_shortly_before_a_turn_keeps_its_whole_age():
+    seen = Seen(age_us=HOUR_US, count_max=2000)
+    for number, minute in enumerate((0, 29, 31, 59, 61, 88)):
+        seen.move([key(number)], number + 1, minute * 60_000_000)
+    assert all(key(number) in seen for number in range(1, 6))
 
 
 def test_bounded_by_age():
