@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 
 import pytest
 
@@ -465,7 +466,11 @@ async def test_a_run_that_begins_while_keys_are_forgotten_keeps_its_key(tmp_path
         await site.give(1)
         await site.drain()
         runs = site.core.main.runs
-        await asyncio.gather(runs.begin(), runs.forget())
+
+        async def hold() -> None:
+            time.sleep(0.2)  # the new run is in the file, and the loop has not heard of it
+
+        await asyncio.gather(runs.begin(), runs.forget(), hold())
         await site.give(2)
         await site.drain()
         assert site.hub.numbers() == [1, 2]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hub import maintenance
+from hub.domain.users import Role
 from hub.maintenance import backup, begin_generation, check_start, put_in_place, stage
-from hub.store import audit, leaves, read_tokens, tokens
+from hub.store import audit, leaves, read_tokens, sessions, tokens, users
 from hub.store.engine import Store
 from hub.store.tokens import TokenRow
 from protocol.errors import Code, ConfigError, FatalError, VerifyError
@@ -263,8 +264,21 @@ async def test_older_tokens_are_void_after_a_restore(tmp_path: Path) -> None:
         await hub.store.write(
             "add", lambda tx: read_tokens.add(tx, secret=b"s" * 16, name="x", by=BY, now_us=1)
         )
+        await hub.store.write(
+            "add",
+            lambda tx: sessions.add(
+                tx,
+                token=b"c" * 32,
+                user_id=users.add(
+                    tx, name="li", role=Role.ADMIN, secret_hash="x", by=BY, now_us=1
+                ).id,
+                now_us=1,
+            ),
+        )
+        assert await hub.store.read(sessions.find, sessions.digest(b"c" * 32)) is not None
         done = await begin_generation(hub.store, hub.bodies, hub.ledger, [], by=BY, now_us=hub.now)
         assert done.void_tokens == 1
+        assert await hub.store.read(sessions.find, sessions.digest(b"c" * 32)) is None
         assert (await hub.store.read(tokens.get, token.id)).state == "void"
         assert not await hub.store.write("take", tokens.take, token.id, b"r" * 32)
         assert await hub.store.read(read_tokens.find, b"s" * 16) is None
