@@ -6,8 +6,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agent.faults import Fault
-
+from agent.host.faults import Fault
 from tests.bench.peer.settings import TOPIC
 from tests.bench.peer.side import Side
 from tests.bench.site import AGENT_TOML, CountedLink, Site
