@@ -16,8 +16,8 @@ from tests.bench.peer.side import Row, Side, peak, watch_memory
 from tests.bench.peer.theirs import Theirs
 from tests.shared import ROOT
 
-#: Records of a run by records a message. Not more: what the publisher is ahead waits in the peer's
-#: memory, and makes it slower (it collects garbage after each pack), which a paced source would not.
+#: Records of a run by records a message. Short: what the publisher is ahead waits in the peer's memory,
+#: which a source at its own pace would not do to it.
 RECORDS = {1: 30_000, 100: 60_000}
 #: Records that are published before, so that everything is connected and warm.
 WARM = 200

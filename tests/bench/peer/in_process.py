@@ -21,7 +21,7 @@ from tests.bench.peer.theirs import Theirs
 from tests.bench.site import Site
 
 #: Records of a run by records a hand-over, multiples of 3 x 1,000. Of ours more: at its rate the last
-#: segments, which wait for their age, would be a third of a shorter run; the peer is slower in longer ones.
+#: segments, which wait for their age, would be up to a third of a shorter run.
 OURS = {1: 240_000, 100: 1_800_000}
 THEIRS = {1: 60_000, 100: 120_000}
 _TIMEOUT_S = 300.0
