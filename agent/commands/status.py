@@ -66,13 +66,7 @@ class StatusServer:
 
     async def start(self) -> None:
         """Listen; the caller holds the folder's lock, so an old socket is nobody's."""
-        path = self._folder / SOCKET
-        path.unlink(missing_ok=True)
-        with short_path(path) as address:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            listener.bind(address)
-        path.chmod(0o600)
-        listener.setblocking(False)
+        listener = listener_at(self._folder / SOCKET)
         self._server = await asyncio.start_unix_server(self._answer, sock=listener)
 
     async def stop(self) -> None:
@@ -95,6 +89,17 @@ class StatusServer:
         finally:
             self._open -= 1
             writer.close()
+
+
+def listener_at(path: Path) -> socket.socket:
+    """A socket of ours alone in the data folder, whose lock the caller holds; bound, not served."""
+    path.unlink(missing_ok=True)
+    with short_path(path) as address:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listener.bind(address)
+    path.chmod(0o600)
+    listener.setblocking(False)
+    return listener
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from agent.commands.status import short_path
+from agent.commands.status import listener_at, short_path
 from agent.host.faults import Exit, Fault
 from agent.intake.tap import WATCHERS_MAX, Refusal, Shown, Tap, Watcher, Wish
 
@@ -38,14 +38,8 @@ class TapServer:
 
     async def start(self) -> None:
         """Listen; the caller holds the folder's lock, so an old socket is nobody's."""
-        self._path.unlink(missing_ok=True)
-        with short_path(self._path) as address:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            listener.bind(address)
-        self._path.chmod(0o600)
-        listener.setblocking(False)
         self._server = await asyncio.start_unix_server(
-            self._met, sock=listener, limit=_WISH_BYTES_MAX
+            self._met, sock=listener_at(self._path), limit=_WISH_BYTES_MAX
         )
 
     async def stop(self) -> None:
