@@ -3,6 +3,7 @@
 Event times are never rewritten; marks say what is known about them.
 """
 
+import functools
 import re
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, IntFlag
@@ -62,6 +63,14 @@ class Quality(IntFlag):
     TEST = 1 << 8  # made by a technician's test
     MANUAL = 1 << 9  # typed by a person
     MAYBE_REPEAT = 1 << 10  # class B: acknowledged without an id, may have come twice
+
+
+@functools.lru_cache(4096)
+def quality_names(quality: int) -> tuple[str, ...]:
+    """The marks of a record in lower case; unknown bits as a number."""
+    names = [(one.name or "").lower() for one in Quality if quality & one]
+    rest = quality & ~sum(Quality)
+    return (*names, str(rest)) if rest else tuple(names)
 
 
 NO_MARKS: Final = Quality(0)  # made once: each `Quality(…)` and `|` runs functions of `enum`

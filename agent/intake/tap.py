@@ -17,7 +17,7 @@ import msgspec
 from agent.intake.groups import Pending, Prepared
 from agent.store.resources import Bound
 from protocol.records import Record
-from protocol.times import Quality
+from protocol.times import quality_names
 
 WATCHERS_MAX: Final = 4
 WAITING_MAX: Final = 1_000  # shown records that wait for one watcher's terminal
@@ -148,7 +148,7 @@ def _described(one: Shown, record: Record, bound: Bound | None, wish: Wish) -> S
         one,
         at_us=record.event_time_us + 0,
         device=_plain(record.device),
-        quality=tuple((mark.name or "").lower() for mark in Quality if record.quality & mark),
+        quality=quality_names(record.quality),
         values=values,
         hidden=hidden,
     )

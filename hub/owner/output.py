@@ -1,27 +1,18 @@
 """Records for people and programs: JSON lines or CSV."""
 
 import csv
-import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TextIO
 
 from protocol.records import Record
-from protocol.times import Quality, show_time
+from protocol.times import quality_names, show_time
 
 #: Columns of every record, before those of its pack.
 FIXED: Final = ("event_time", "device", "quality")
 
 #: A spreadsheet takes a text that starts so for a formula.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-
-
-@functools.lru_cache(4096)
-def quality_names(quality: int) -> tuple[str, ...]:
-    """The marks of a record in lower case; unknown bits as a number."""
-    names = [(one.name or "").lower() for one in Quality if quality & one]
-    rest = quality & ~sum(Quality)
-    return (*names, str(rest)) if rest else tuple(names)
 
 
 def plain(record: Record) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import get_args
 import pytest
 
 from hub.owner import cli
-from hub.owner.output import _safe, quality_names
+from hub.owner.output import _safe
 from hub.owner.texts import explain
 from protocol.errors import Code, RefusedError
 from protocol.notes import GapUnit
-from protocol.times import Quality
+from protocol.times import Quality, quality_names
 
 SOURCES = Path(cli.__file__).parent.glob("*.py")
 MESSAGES = Path(cli.__file__).parent / "messages"
