@@ -78,15 +78,19 @@ class Answers:
         self._denied: set[bytes] = set()  # streams that wait: their registration was refused
         self._told: set[int] = set()  # rows of objects whose refusal was told
 
-    async def follow(self, received: Received) -> None:
-        """Do what the verdicts ask for. Raises UnavailableError on a full disk."""
+    async def follow(self, received: Received) -> bool:
+        """Do what the verdicts ask for; whether evidence moved anything here.
+
+        Raises UnavailableError on a full disk.
+        """
+        has_moved = False
         if received.is_new_generation:
             self.alarm("hub-restored", {})
         forked: set[bytes] = set()
         for ref, result in received.forked:
             if ref.stream not in forked:
                 forked.add(ref.stream)
-                await self._fork(ref, result)
+                has_moved |= await self._fork(ref, result)
         for ref, result in received.refused:
             if ref.stream not in forked:
                 await self._refused(ref, result)
@@ -94,6 +98,7 @@ class Answers:
             if ref.stream not in forked:
                 forked.add(ref.stream)
                 await self._missing(ref, result)
+        return has_moved
 
     async def damaged(self, refs: Sequence[Ref]) -> None:
         """Bodies whose bytes changed on this disk: header-only, declared; the stream goes on."""
@@ -190,15 +195,16 @@ class Answers:
 
     # --- fork and overlap ------------------------------------------------------------------------
 
-    async def _fork(self, ref: Ref, result: ItemResult) -> None:
+    async def _fork(self, ref: Ref, result: ItemResult) -> bool:
+        """Follow evidence up; whether this brought the stream on."""
         verdict = result.verdict
         bound = await self._bound_of(ref.stream)
         if not isinstance(verdict, Fork | Overlap):
-            return
+            return False
         reason = "overlap" if isinstance(verdict, Overlap) else "fork"
         if bound is None or bound.stream is None:
             self._unbound(ref, reason)
-            return
+            return False
         if ref.kind == "evidence":
             covered = self._covered.setdefault(bound.id, Covered(ref.stream))
         else:
@@ -210,28 +216,31 @@ class Answers:
             self._spool.hold(covered.origin, HOLD_S)
             self.streams[question.stream] = bound.id
             self._spool.ask(question)
-            return
+            return True
         if ref.kind == "evidence" and not covered.headers:
             del self._covered[bound.id]
             self._release(bound)  # the hub has nothing that this file does not know
-            return
-        if covered.headers:
-            self._unproven.pop(bound.id, None)
-        elif self._is_hopeless(bound, ref):
+            return False
+        if not covered.headers and self._is_hopeless(bound, ref):
             del self._covered[bound.id]
-            return
-        await self._forks.succeed(bound, covered=covered, reason=reason, stream=covered.origin)
-        del self._covered[bound.id]  # not before: what was shown counts after a full disk too
+            return False
+        has_moved = await self._forks.succeed(
+            bound, covered=covered, reason=reason, stream=covered.origin
+        )
+        # Not before: on a full disk what was shown still counts, and this was no try.
+        del self._covered[bound.id]
+        self._unproven[bound.id] = 0 if covered.headers else self._unproven.get(bound.id, 0) + 1
         self.alarm("fork", {"resource": bound.local, "headers": covered.headers})
+        return has_moved
 
     def _is_hopeless(self, bound: Bound, ref: Ref) -> bool:
         """Whether a stream waits instead of a second new one after a fork without evidence."""
-        tries = self._unproven[bound.id] = self._unproven.get(bound.id, 0) + 1
-        self.alarm("fork-unproven", {"resource": bound.local, "tries": tries})
-        if tries > 1:
+        tries = self._unproven.get(bound.id, 0)
+        self.alarm("fork-unproven", {"resource": bound.local, "tries": tries + 1})
+        if tries:
             # Another stream would not help: nothing is dropped, the technician is called.
             self._spool.hold(ref.stream, HOLD_UNPROVEN_S)
-        return tries > 1
+        return tries > 0
 
     def _release(self, bound: Bound) -> None:
         if bound.stream is not None:

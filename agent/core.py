@@ -158,10 +158,11 @@ class Core:
         spool.damage = self._damaged
         spool.wake.set()
 
-    async def _follow(self, received: Received) -> None:
-        await self.answers.follow(received)
+    async def _follow(self, received: Received) -> bool:
+        has_moved = await self.answers.follow(received)
         if received.refused or received.forked or received.missing or received.is_new_generation:
             self.main.sealer.due_bodies = (await self.spool.stats()).due
+        return has_moved
 
     async def _damaged(self, refs: Sequence[Ref]) -> None:
         await self.answers.damaged(refs)

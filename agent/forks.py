@@ -21,6 +21,7 @@ from agent.intake.register import NONCE_BYTES, queue_object
 from agent.intake.resume import Tail, load_tail, open_resume
 from agent.intake.rows import consecutive, numbers_of, open_row, put_row, uncovered
 from agent.lane import Lane
+from agent.seal.resend import take_headers
 from agent.store.ports import Identity, Randomness
 from agent.store.resources import Bound, JournalRow, Stream
 from agent.store.schema import BodyState, StreamState
@@ -53,8 +54,15 @@ class _Result:
     returned: int = 0  # records back in the journal
     lost: int = 0
     regained: int = 0  # records that their sources will give again
+    headers: int = 0  # header-only items that the hub has no place for
     tails: dict[int, Tail] = field(default_factory=dict)  # by journal row
     watermarks: dict[Key, bytes | None] = field(default_factory=dict)  # that were set back
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the file changed: where it did not, the same question brings the same answer."""
+        counts = (self.dropped, self.returned, self.lost, self.regained, self.headers)
+        return any(counts) or bool(self.watermarks)
 
 
 class Forks:
@@ -73,8 +81,10 @@ class Forks:
         reason: str,
         covered: Covered | None = None,
         stream: bytes | None = None,
-    ) -> None:
+    ) -> bool:
         """End the live stream of a resource; what the hub lacks goes on in a new one.
+
+        False: nothing was to be moved, so the hub's answer to the next batch will be the same.
 
         reason: stands in `continues`, e.g. "fork". covered: what the hub has, None: nothing
         proven. stream: the one that cannot go on; where it had
@@ -85,7 +95,7 @@ class Forks:
         async with lane.sealer.gate, lane.journal.gate:
             live = bound.stream
             if live is None:
-                return
+                return False
             shown = covered or Covered()
             end = _End(StreamId(stream or live.id), shown.durable, reason)
 
@@ -120,6 +130,7 @@ class Forks:
             },
         )
         lane.journal.grew.set()
+        return result.has_moved or end.stream == live.id
 
     def wake(self) -> None:
         """Let the sealer look again: a stream that waited goes on."""
@@ -144,6 +155,7 @@ class Forks:
             (end.stream, int(BodyState.DUE), int(BodyState.HELD)),
         ).fetchall():
             result.rows += self._body(connection, bound, body, end, result)
+        self._headers(connection, bound, end.stream, covered, result)
         result.rows.sort(key=lambda row: (row.first_row, row.id))
         connection.execute(
             "UPDATE stream SET due_n = 0, due_bytes = 0, sealed = sealed - ?, lost = lost + ?,"
@@ -207,6 +219,43 @@ class Forks:
         connection.execute("DELETE FROM content WHERE id = ?", (body,))
         connection.execute("DELETE FROM chain WHERE stream = ? AND seq = ?", (end.stream, seq))
         return rows
+
+    def _headers(
+        self,
+        connection: sqlite3.Connection,
+        bound: Bound,
+        stream: StreamId,
+        covered: Covered,
+        result: _Result,
+    ) -> None:
+        """Header-only items go with their stream; a note declares what no other one does.
+
+        It was the header that told the hub of a body which was evicted or refused.
+        """
+        gaps: list[tuple[int, int, int]] = []  # first, last, records
+        for seq, reason, head in take_headers(connection, stream):
+            result.headers += 1
+            if reason == "damaged":
+                continue  # declared when it was found
+            records = self._not_named(head, covered)
+            if records is None:
+                continue
+            if gaps and gaps[-1][1] == seq - 1:
+                first, _, before = gaps.pop()
+                gaps.append((first, seq, before + records))
+            else:
+                gaps.append((seq, seq, records))
+        for first, last, records in gaps:
+            self._declare(connection, bound, (stream, first, last), records,
+                          reason="segments of an ended stream that are held no more")  # fmt: skip
+
+    def _not_named(self, head: bytes, covered: Covered) -> int | None:
+        """How many records a header stands for; None where the hub was shown to have it."""
+        try:
+            header = parse(head, body=False).verify(self.identity.signing.public).header
+        except ShanmenError:
+            return 0  # damaged here: what it stood for is declared without a number
+        return header.count if uncovered(header.rows, covered.named) else None
 
     def _columns(self, connection: sqlite3.Connection, bound: Bound, segment: Segment) -> Columns:
         keys = None
@@ -273,14 +322,28 @@ class Forks:
         """A segment of an ended stream that cannot be opened: kept as `bad`, declared."""
         body, seq, count = place
         connection.execute("UPDATE body SET state = ? WHERE id = ?", (int(BodyState.BAD), body))
+        self._declare(connection, bound, (stream, seq, seq), count,
+                      reason="segment of an ended stream could not be opened")  # fmt: skip
+
+    def _declare(
+        self,
+        connection: sqlite3.Connection,
+        bound: Bound,
+        place: tuple[StreamId, int, int],
+        count: int,
+        *,
+        reason: str,
+    ) -> None:
+        """Queue the note that segments first..last of a stream do not come."""
+        stream, first, last = place
         note = Gap(
             resource=bound.id,
             stream=stream,
             unit="seq",
-            first=seq,
-            last=seq,
+            first=first,
+            last=last,
             count=count,
-            reason="segment of an ended stream could not be opened",
+            reason=reason,
             nonce=self._random(NONCE_BYTES),
         )
         queue_object(connection, make_gap(note, self.identity.signing))

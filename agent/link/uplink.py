@@ -61,8 +61,8 @@ class Outgoing(Protocol):
         """The next in their order; empty if nothing waits."""
         ...
 
-    async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> object:
-        """Apply a verified answer in one transaction."""
+    async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> bool:
+        """Apply a verified answer in one transaction; whether anything moved."""
         ...
 
     def held_s(self) -> float:
@@ -244,15 +244,16 @@ class Uplink:
         received_ns = self._clock.boot_ns()
         outcome = self._sync.receive(raw, now_us=self._clock.now_us())
         self._learn(outcome, sent_ns, received_ns, size)
+        has_moved = False
         if outcome.error is None:
-            await self._spool.apply(outcome, items)
+            has_moved = await self._spool.apply(outcome, items)
             if outcome.accepted:
                 self._progress.receipt()
                 self.last_receipt_us = self._clock.best_us()
         if outcome.inbox:
             await self._inbox.take(outcome.inbox)
         self._judge(outcome)
-        if outcome.items and not any(one.accepted or one.evidence for one in outcome.items):
+        if outcome.items and not has_moved:
             await self._ask_why()
             # Nothing moved, so sending the same again at once would not move it either.
             raise LaterError(Code.BUSY, after_s=max(self._later_s, outcome.retry_after_s))

@@ -137,3 +137,20 @@ def queue_header(
         " VALUES('header', ?, ?, ?, ?, ?, ?)",
         (int(OutboxState.DUE), reason.encode(), body, stream, seq, head),
     )
+
+
+def take_headers(connection: sqlite3.Connection, stream: bytes) -> list[tuple[int, str, bytes]]:
+    """Take out the header-only items of a stream that the hub takes nothing of any more.
+
+    Returns (seq, reason, head) of each, in the order of their seqs.
+    """
+    return [
+        (seq, reason.decode(), head)
+        for seq, reason, head in sorted(
+            connection.execute(
+                "DELETE FROM outbox WHERE body IS NOT NULL AND stream = ?"
+                " RETURNING seq, object, data",
+                (stream,),
+            ).fetchall()
+        )
+    ]

@@ -75,7 +75,7 @@ class Spool:
         self.on_receipt: Callable[[Sequence[tuple[bytes, int]]], None] = lambda _accepted: None
         self.on_return: Callable[[Sequence[Returned]], None] = lambda _returned: None
         self.damage: Callable[[Sequence[Ref]], Awaitable[None]] = _no_damage
-        self.follow: Callable[[Received], Awaitable[None]] = _nothing_else
+        self.follow: Callable[[Received], Awaitable[bool]] = _nothing_else
         self._database = database
         self._clock = clock
         self._questions: dict[bytes, _Question] = {}  # by resource
@@ -109,16 +109,18 @@ class Spool:
             return await self.next_items(bytes_max, items_max)
         return found + items
 
-    async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> int:
-        """Record what a verified outcome proves, then follow its other verdicts; number accepted.
+    async def apply(self, outcome: Outcome, items: Sequence[SpoolItem]) -> bool:
+        """Record what a verified outcome proves, then follow its other verdicts.
+
+        Returns whether anything moved: if not, the same batch would bring the same answer.
 
         Raises UnavailableError on a full disk: the same items are sent and answered again.
         """
-        await self.follow(received := await self.record(outcome, items))
+        has_moved = await self.follow(received := await self.record(outcome, items))
         # Not before: where the disk was full, only the question brings the answer again.
         self._answered(outcome, items)
         self.wake.set()
-        return received.accepted
+        return has_moved or received.accepted > 0
 
     async def record(self, outcome: Outcome, items: Sequence[SpoolItem]) -> Received:
         """Move everything that an outcome proves, in one transaction `receipt`.
@@ -230,8 +232,9 @@ class Spool:
         return msgspec.msgpack.decode(raw, type=HubIdentity)
 
 
-async def _nothing_else(_received: Received) -> None:
+async def _nothing_else(_received: Received) -> bool:
     """What a spool without a core does with verdicts that are no receipts."""
+    return False
 
 
 async def _no_damage(_refs: Sequence[Ref]) -> None:

@@ -183,7 +183,10 @@ async def test_what_is_still_here_is_never_lost_to_an_old_backup(tmp_path, is_fo
         assert site.hub.notes() == []
 
 
-async def test_an_ended_stream_that_cannot_be_completed_leaves_the_live_one_alone(tmp_path):
+@pytest.mark.parametrize("is_folded", [False, True], ids=["links kept", "links folded"])
+async def test_an_ended_stream_that_cannot_be_completed_leaves_the_live_one_alone(
+    tmp_path, is_folded
+):
     site = Site(tmp_path)
     async with site.running():
         for day in range(10):
@@ -205,7 +208,7 @@ async def test_an_ended_stream_that_cannot_be_completed_leaves_the_live_one_alon
             connection.execute("DELETE FROM content WHERE id = ?", (row,))
             connection.execute("UPDATE stream SET grace_n = grace_n - 1 WHERE state = 2")
             week_ago = site.clock.wall_us - 7 * DAY_US
-            fold(connection, before_us=week_ago, backed_up_to=0, pressed=True)
+            fold(connection, before_us=week_ago, backed_up_to=0, pressed=is_folded)
 
         await site.core.main.database.write("evict", press)
         site.hub.restore(ledger_size=1)
@@ -214,6 +217,35 @@ async def test_an_ended_stream_that_cannot_be_completed_leaves_the_live_one_alon
         await site.drain()
         assert site.hub.numbers() == list(range(1, 13))
         assert await count(site, "stream") == before
+        # With its link the one that went is named; without, nobody knows any more that it was.
+        named = [(note.unit, note.first, note.last, note.count) for note in site.hub.notes()]
+        assert named == ([] if is_folded else [("seq", 0, 0, 1)])
+
+
+async def test_a_damaged_segment_of_a_stream_that_ended_is_declared_once(tmp_path):
+    (tmp_path / "a").mkdir()
+    site = Site(tmp_path / "a")
+    async with site.running():
+        await site.give(1)
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        await site.give(2)
+        await site.drain()
+    restored = site.like(folder=image, core=None, sync=None, alarms=[])
+    async with restored.running():
+        await restored.give(3)
+        await restored.seal()
+        await restored.core.main.database.write(
+            "test",
+            lambda c: c.execute(
+                "UPDATE content SET data = zeroblob(length(data))"
+                " WHERE id = (SELECT max(id) FROM body)"
+            ),
+        )
+        await restored.give(4)
+        await restored.drain()
+        assert site.hub.numbers() == [1, 2, 4]
+        assert [note.reason for note in site.hub.notes()] == ["body damaged"]
 
 
 async def test_links_are_folded_once_the_backup_has_them_or_the_disk_is_wanted(tmp_path):

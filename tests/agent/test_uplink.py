@@ -123,6 +123,7 @@ class Spool:
             raise self.error
         self.applied.append(outcome)
         self.items = self.items[len(outcome.accepted) :]
+        return bool(outcome.accepted)
 
 
 class Sync:
@@ -503,6 +504,23 @@ async def test_a_poll_without_heartbeats_is_dead(tmp_path, monkeypatch):
             await poll()
     assert raised.value.code is Code.TIMEOUT
     assert b"".join(got) == b"\0"
+
+
+async def test_evidence_that_moves_nothing_is_not_asked_for_again_at_once(tmp_path):
+    def shown(raw, count):
+        said = outcome(count, verdicts=[Later(0)] * count)
+        for one in said.items:
+            one.evidence = ("a header",)
+        return said
+
+    hub = Hub(b"ok")
+    long = {"retry_min": Duration.parse("10m"), "retry_max": Duration.parse("10m")}
+    async with serving(hub) as url, client_of(url, **long) as client:
+        link = uplink_of(client, Spool(1), Sync(shown), tmp_path)
+        async with running(link):
+            while link.health.counters["sync failed"] == 0:
+                await asyncio.sleep(0.01)
+        assert len(hub.requests) == 1
 
 
 async def test_plain_http_refused():
