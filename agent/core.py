@@ -9,6 +9,7 @@ from typing import Final
 from agent.answers import Answers
 from agent.forks import Forks
 from agent.intake.memory import keep_inside
+from agent.intake.watermarks import Watermarks
 from agent.keeping import Keeping
 from agent.lane import Lane, folder_of
 from agent.mending import mend, open_questions
@@ -54,7 +55,9 @@ class Core:
             vault.journal.lets_go = self._vault_lets_go
         self.identity = identity
         self.spool = Spool(main.database, clock)
-        self.pipeline = Pipeline(main=main, vault=vault, bounds=bounds, clock=clock, root=root)
+        self.pipeline = Pipeline(
+            main=main, vault=vault, bounds=bounds, clock=clock, root=root, feeds=settings.feeds
+        )
         self.forks = Forks(main, identity, main.random)
         self.answers = Answers(
             database=main.database,
@@ -64,7 +67,7 @@ class Core:
             identity=identity,
             random=main.random,
         )
-        self.quarantine = main.quarantine
+        self.lanes = (main,) if vault is None else (main, vault)
         self.sealer = main.sealer
         self.clock = clock
         self.keeping = Keeping(
@@ -107,6 +110,7 @@ class Core:
         inside = {local: bound for local, bound in bounds.items() if not bound.leaves}
         outside = {local: bound for local, bound in bounds.items() if bound.leaves}
         database, damage = await open_database(paths.spool, budget_bytes=settings.budget_bytes)
+        watermarks = Watermarks(is_shared=kept_inside is not None)
         main = Lane(
             database=database,
             bounds=outside,
@@ -118,13 +122,18 @@ class Core:
             boot=boot,
             body_state=BodyState.DUE,
             budget_bytes=settings.budget_bytes,
+            watermarks=watermarks,
         )
         await main.load()
         questions = await mend(main, damage, identity, clock) if damage else open_questions(main)
         vault = None
         if kept_inside is not None:
             vault = await _open_vault(
-                kept_inside, settings, identity, clock, (inside, root_key, boot, vault_random)
+                kept_inside,
+                settings,
+                identity,
+                clock,
+                (inside, root_key, boot, vault_random, watermarks),
             )
         core = cls(
             main=main,
@@ -292,10 +301,13 @@ async def _open_vault(
     settings: CoreSettings,
     identity: Identity,
     clock: Clock,
-    own: tuple[Mapping[str, Bound], bytes, bytes, Randomness],
+    own: tuple[Mapping[str, Bound], bytes, bytes, Randomness, Watermarks],
 ) -> Lane:
-    """The lane of what never leaves; `own`: its resources, root key, boot id and random source."""
-    inside, root_key, boot, random = own
+    """The lane of what never leaves.
+
+    own: its resources, root key, boot id, random source, and the memory of watermarks.
+    """
+    inside, root_key, boot, random, watermarks = own
     database, damage = opened
     vault = Lane(
         database=database,
@@ -308,6 +320,7 @@ async def _open_vault(
         boot=boot,
         body_state=BodyState.KEPT,
         budget_bytes=settings.vault_budget_bytes,
+        watermarks=watermarks,
     )
     await vault.load()
     if damage:

@@ -16,10 +16,11 @@ from typing import Final
 
 from agent.intake.covered import Covered, Key
 from agent.intake.groups import open_body
-from agent.intake.regain import changed, forget_befores, put_watermarks, regain
+from agent.intake.regain import forget_befores, regain
 from agent.intake.register import NONCE_BYTES, queue_object
 from agent.intake.resume import Tail, load_tail, open_resume
 from agent.intake.rows import consecutive, numbers_of, open_row, put_row, uncovered
+from agent.intake.watermarks import put_watermarks
 from agent.lane import Lane
 from agent.seal.resend import take_headers
 from agent.store.ports import Identity, Randomness
@@ -42,6 +43,7 @@ class _End:
     stream: StreamId
     ranges: Sequence[RowRange]
     reason: str
+    turn: int  # of the watermarks that are set back
 
 
 @dataclass(slots=True)
@@ -97,7 +99,8 @@ class Forks:
             if live is None:
                 return False
             shown = covered or Covered()
-            end = _End(StreamId(stream or live.id), shown.durable, reason)
+            turn = lane.journal.watermarks.turn()
+            end = _End(StreamId(stream or live.id), shown.durable, reason, turn)
 
             def work(connection: sqlite3.Connection) -> _Result:
                 return self._write(connection, bound, end, shown)
@@ -165,7 +168,7 @@ class Forks:
         # Epoch numbers of before the restore are taken, under other keys.
         epoch = max(bound.epoch, covered.epoch)
         connection.execute("UPDATE resource SET epoch = ? WHERE id = ?", (epoch, bound.id))
-        self._regain(connection, bound, covered, result)
+        self._regain(connection, bound, covered, result, turn=end.turn)
         return result
 
     def _journal_row(
@@ -354,6 +357,8 @@ class Forks:
         bound: Bound,
         covered: Covered,
         result: _Result,
+        *,
+        turn: int,
     ) -> None:
         """Sources go back to what the hub has of them; what they gave since the image goes."""
         lane = self._lane
@@ -369,8 +374,8 @@ class Forks:
         connection.executemany("DELETE FROM journal WHERE id = ?", [(row,) for row in gone])
         result.rows = [row for row in result.rows if row.id not in gone]
         result.regained = sum(row.count for row in found.rows)
-        result.watermarks = changed(found.watermarks, lane.journal.watermarks)
-        put_watermarks(connection, lane.register.root, result.watermarks)
+        result.watermarks = lane.journal.watermarks.changed(found.watermarks)
+        put_watermarks(connection, lane.register.root, result.watermarks, turn=turn)
         if result.watermarks:
             forget_befores(connection, bound.id)
 

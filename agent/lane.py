@@ -1,6 +1,7 @@
 """One file and everything that works on it: journal, epochs, sealer.
 
-There are two lanes at most: what may leave, and the vault. They share nothing, not even randomness.
+There are two lanes at most: what may leave, and the vault. They share no randomness, and of memory
+only where sources stand.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from agent.intake.memory import load_bounds
 from agent.intake.quarantine import Quarantine
 from agent.intake.register import Register
 from agent.intake.seen import Seen
+from agent.intake.watermarks import Watermarks
 from agent.seal.epochs import Epochs
 from agent.seal.sealer import RETRY_S, Sealer
 from agent.store.database import Database
@@ -43,6 +45,7 @@ class Lane:
         boot: bytes,
         body_state: BodyState,
         budget_bytes: int,
+        watermarks: Watermarks,
     ) -> None:
         self.database = database
         self.bounds = dict(bounds)
@@ -70,6 +73,7 @@ class Lane:
             clock=clock,
             random=random,
             seen=Seen(age_us=int(settings.seen_age_s * 1e6), count_max=settings.seen_max),
+            watermarks=watermarks,
             commit_delay_s=settings.commit_delay_s,
         )
         self.sealer = Sealer(

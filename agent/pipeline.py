@@ -6,16 +6,19 @@ look like as columns is decided once a commit group (`groups.prepare`), not once
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
+from agent.intake.covered import Key
 from agent.intake.groups import MAY_WAIT, Pending
+from agent.intake.routes import Routes
 from agent.intake.seen import KEY_BYTES
 from agent.lane import Lane
 from agent.store.disk import DiskLevel
 from agent.store.ports import Clock
 from agent.store.resources import Bound, Counters
 from agent.store.rest import RootKey
-from devices.driver import Promise, Reading, Rows
+from devices.driver import Promise, Reading
+from protocol.errors import Code, UnavailableError
 
 
 class Pipeline:
@@ -29,10 +32,14 @@ class Pipeline:
         bounds: Mapping[str, Bound],
         clock: Clock,
         root: RootKey,
+        feeds: Mapping[str, Collection[str]],
     ) -> None:
+        """feeds: the resources of each driver; of a driver that is not in it, any."""
         self._main = main
         self._vault = vault
-        self._in_vault = frozenset(vault.bounds) if vault is not None else frozenset()
+        self._routes = Routes(vault.bounds if vault is not None else (), feeds)
+        #: By source: the file (None: both, or not known yet) and the future of its last reading.
+        self._last: dict[Key, tuple[Lane | None, asyncio.Future[None]]] = {}
         self._bounds = bounds
         self._clock = clock
         self._seen_key = root.derive(b"seen")
@@ -51,11 +58,20 @@ class Pipeline:
         called on the loop after the commit, whether the future is awaited or not. Raises
         UnavailableError BUSY when `room` was ignored, FatalError after a storage failure.
         """
-        if self._vault is None or not self._touches_vault(reading):
+        if self._vault is None or not self._routes.reaches_vault(driver):
             return self._submit(self._main, reading, driver)
-        if all(rows.resource in self._in_vault for rows in reading.rows):
-            return self._submit(self._vault, reading, driver)
-        return asyncio.ensure_future(self._submit_both(self._vault, reading, driver))
+        parts = self._routes.split(reading, driver=driver, known=self._bounds)
+        lane = None if len(parts) > 1 else self._vault if parts[0][0] else self._main
+        sources = [(driver, mark.source) for mark in reading.watermarks]
+        before = [self._last[one] for one in sources if one in self._last]
+        waits = [future for other, future in before if other is not lane and not future.done()]
+        if lane is not None and not waits:
+            future = self._submit(lane, parts[0][1], driver)
+        else:
+            future = asyncio.ensure_future(self._in_turn(self._vault, parts, driver, waits))
+            lane = None
+        self._last.update(dict.fromkeys(sources, (lane, future)))
+        return future
 
     async def room(self, promise: Promise) -> None:
         """Wait until a source of this class is welcome; polled ones stop at 85 % of the disk."""
@@ -66,18 +82,11 @@ class Pipeline:
 
     def watermark(self, driver: str, source: str) -> bytes | None:
         """The last committed watermark of a driver's source; from memory."""
-        key = (driver, source)
-        found = self._main.journal.watermarks.get(key)
-        if found is None and self._vault is not None:
-            found = self._vault.journal.watermarks.get(key)
-        return found
+        return self._main.journal.watermarks.values.get((driver, source))
 
     def counters(self) -> dict[str, Counters]:
         """Totals by local name of every resource that may leave; the vault's are with the vault."""
         return {local: bound.counters for local, bound in self._bounds.items() if bound.leaves}
-
-    def _touches_vault(self, reading: Reading) -> bool:
-        return any(rows.resource in self._in_vault for rows in reading.rows)
 
     def _submit(self, lane: Lane, reading: Reading, driver: str) -> asyncio.Future[None]:
         loop = self._loop
@@ -115,33 +124,24 @@ class Pipeline:
         )
         return future
 
-    async def _submit_both(self, vault: Lane, reading: Reading, driver: str) -> None:
-        """A message over both files: the vault first, so that no watermark runs ahead of it."""
-        inside: list[Rows] = []
-        outside: list[Rows] = []
-        for rows in reading.rows:
-            (inside if rows.resource in self._in_vault else outside).append(rows)
-        await self._submit(
-            vault,
-            Reading(
-                rows=inside,
-                identity=reading.identity,
-                urgent=reading.urgent,
-                promise=reading.promise,
-            ),
-            driver,
-        )
-        await self._submit(
-            self._main,
-            Reading(
-                rows=outside,
-                identity=reading.identity,
-                watermarks=reading.watermarks,
-                rejected=reading.rejected,
-                lost=reading.lost,
-                urgent=reading.urgent,
-                promise=reading.promise,
-                ack=reading.ack,
-            ),
-            driver,
-        )
+    async def _in_turn(
+        self,
+        vault: Lane,
+        parts: Sequence[tuple[bool, Reading]],
+        driver: str,
+        before: Sequence[asyncio.Future[None]],
+    ) -> None:
+        """Commits in two files, one after the other: the newest position must be the last one.
+
+        Raises UnavailableError BUSY where what is handed over may be counted again: the commit
+        before it failed, or the hub set the driver's sources back meanwhile.
+        """
+        resets = self._main.journal.resets[driver]
+        for future in before:
+            await asyncio.wait((future,))
+            if future.cancelled() or future.exception() is not None:
+                raise UnavailableError(Code.BUSY, field="journal", value=driver)
+        for is_inside, part in parts:
+            if self._main.journal.resets[driver] != resets:
+                raise UnavailableError(Code.BUSY, field="journal", value=driver)
+            await self._submit(vault if is_inside else self._main, part, driver)

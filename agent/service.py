@@ -182,7 +182,7 @@ async def put_together(plan: Plan, notifier: Notifier, clock: Clock) -> Parts:
             alarms=plan.config.alarm,
             has_due=core.spool.has_due,
             is_full=lambda: core.main.database.level >= DiskLevel.ACKS_STOP,
-            quarantine_full=lambda: core.main.quarantine.is_full,
+            quarantine_full=lambda: any(lane.quarantine.is_full for lane in core.lanes),
             vault_level=lambda: core.vault_level,
         ),
         health=health,

@@ -92,7 +92,7 @@ async def _spool(plan: Plan, core: Core) -> dict[str, int]:
     waiting = sum(
         bound.stream.waiting for bound in core.main.bounds.values() if bound.stream is not None
     )
-    quarantined = await core.main.database.read(held_rows)
+    quarantined = sum([await lane.database.read(held_rows) for lane in core.lanes])
     budget = int(plan.config.storage.budget)
     return {
         "due": stats.due,
@@ -100,7 +100,7 @@ async def _spool(plan: Plan, core: Core) -> dict[str, int]:
         "objects": stats.objects,
         "grace": stats.grace,
         "journal": waiting,
-        "quarantine": quarantined,  # what is held, also of no resource of ours
+        "quarantine": quarantined,  # held in both files, also of no resource of ours
         "used": int(disk.share * budget),
         "budget": budget,
         "commits": core.main.journal.commits,

@@ -1,5 +1,6 @@
 """agent/intake/ — from a hand-over to a durable row, and what follows the commit.
 
+routes       which file a reading goes to; watermarks: where each source stands
 journal      commit groups; groups: what one will write; commits: what one wrote
 acknowledge  what follows a commit, in the order of the hand-overs
 register     the first record makes entry and stream (天生注册)

@@ -31,6 +31,7 @@ class Stamp:
     wall_us: int
     boot_us: int
     mark: ClockMark  # what the wall clock was worth
+    turn: int = 0  # of the watermarks that it moves
 
     @property
     def trusted_us(self) -> int | None:

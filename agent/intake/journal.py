@@ -8,7 +8,7 @@ done and acknowledgements given, in the order of the hand-overs.
 import asyncio
 import sqlite3
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -18,11 +18,12 @@ from agent.intake.covered import Key
 from agent.intake.groups import MAY_WAIT, Part, Pending, Prepared, place_of, prepare
 from agent.intake.losses import Losses
 from agent.intake.quarantine import Quarantine
-from agent.intake.regain import note_befores, put_watermarks
+from agent.intake.regain import note_befores
 from agent.intake.register import Register
 from agent.intake.rows import insert_row
 from agent.intake.seen import Seen
 from agent.intake.tap import Tap
+from agent.intake.watermarks import Watermarks, put_watermarks
 from agent.store.database import Database
 from agent.store.ports import Clock, Randomness
 from agent.store.resources import Bound, JournalRow
@@ -54,12 +55,14 @@ class Journal:
         clock: Clock,
         random: Randomness,
         seen: Seen,
+        watermarks: Watermarks,
         commit_delay_s: float,
     ) -> None:
         self.gate = asyncio.Lock()  # held by a commit; whoever replaces a stream takes it too
         self.grew = asyncio.Event()  # set by a commit that gives the sealer something to do
         self.is_awaited: Callable[[Bound], bool] = lambda _: True  # the sealer's: does it?
-        self.watermarks: dict[Key, bytes] = {}
+        self.watermarks = watermarks
+        self.resets: Counter[str] = Counter()  # by driver: how often its sources were set back
         self.tap = Tap(bounds)
         self._noted: set[tuple[bytes, bytes, Key]] = set()  # run, resource, source
         self.commits = 0
@@ -91,15 +94,12 @@ class Journal:
         trusted_us = self._clock.mark().trusted_us(self._clock.now_us())
         monotonic_us = self._clock.monotonic_us()
 
-        def work(connection: sqlite3.Connection) -> list[tuple[str, bytes, bytes]]:
+        def work(connection: sqlite3.Connection) -> None:
             self._quarantine.load(connection)
             self._seen.load(connection, trusted_us=trusted_us, monotonic_us=monotonic_us)
-            return connection.execute("SELECT driver, source, value FROM watermark").fetchall()
+            self.watermarks.load(connection, self._register.root)
 
-        rows = await self._database.read(work)
-        for driver, source, sealed in rows:
-            place = b"watermark" + driver.encode() + b"\0" + source
-            self.watermarks[driver, source.decode()] = self._register.root.unwrap(place, sealed)
+        await self._database.read(work)
 
     def submit(self, pending: Pending) -> None:
         """Queue a reading. Raises UnavailableError BUSY far above the bound that `room` keeps.
@@ -131,7 +131,7 @@ class Journal:
         """Class C cannot be asked again and does not wait: above the ring it is counted."""
         size = pending.size + RING_OVERHEAD_BYTES
         if self._ring + size > RING_BYTES or self._records > 4 * PENDING_RECORDS_MAX:
-            self.losses.drop(pending.reading, pending.wall_us)
+            self.losses.drop(pending.reading, pending.wall_us, driver=pending.driver)
             pending.future.set_result(None)  # it is accounted for, and its driver goes on
             return False
         self._ring += size
@@ -205,7 +205,7 @@ class Journal:
         group = self._take_all()
         lost = [p for p in group if p.reading.promise not in MAY_WAIT]
         for pending in lost:
-            self.losses.drop(pending.reading, pending.wall_us)
+            self.losses.drop(pending.reading, pending.wall_us, driver=pending.driver)
         acknowledge(lost)
         if kept := [p for p in group if p.reading.promise in MAY_WAIT]:
             self._put_back(kept)
@@ -271,11 +271,10 @@ class Journal:
         """
         if not watermarks:
             return
-        self.watermarks.update({k: v for k, v in watermarks.items() if v is not None})
-        for key in [key for key, value in watermarks.items() if value is None]:
-            self.watermarks.pop(key, None)
+        self.watermarks.move(watermarks)
         self._noted = {one for one in self._noted if one[1] != resource}
         drivers = {driver for driver, _ in watermarks}
+        self.resets.update(drivers)
         group = self._take_all()
         self._refuse([p for p in group if p.driver in drivers], UnavailableError(Code.BUSY))
         kept = [p for p in group if p.driver not in drivers]
@@ -302,7 +301,8 @@ class Journal:
             await self._runs.begin()
         prepared = prepare(group, self._bounds, self._seen)
         last = group[-1]
-        stamp = Stamp(self._runs.current, last.wall_us, last.boot_us, self._clock.mark())
+        turn = self.watermarks.turn() if prepared.watermarks else 0
+        stamp = Stamp(self._runs.current, last.wall_us, last.boot_us, self._clock.mark(), turn)
 
         def work(connection: sqlite3.Connection) -> Committed:
             return self._write(connection, prepared, stamp)
@@ -318,7 +318,9 @@ class Journal:
         for pending in group:
             if not pending.future.done():
                 if pending.reading.promise is Promise.C:
-                    self.losses.drop(pending.reading, pending.wall_us)  # nobody has it any more
+                    self.losses.drop(
+                        pending.reading, pending.wall_us, driver=pending.driver
+                    )  # nobody has it any more
                 pending.future.set_exception(error)
                 pending.future.exception()  # whoever does not wait for it is not told twice
 
@@ -334,11 +336,12 @@ class Journal:
             stamp.run.id,
             prepared.parts,
             noted=self._noted,
-            watermarks=self.watermarks,
+            watermarks=self.watermarks.values,
         )
         changes = [self._part(connection, part, stamp) for part in prepared.parts if part.bodies]
         count_without_rows(connection, prepared)
-        put_watermarks(connection, self._register.root, prepared.watermarks)
+        moved = prepared.watermarks
+        put_watermarks(connection, self._register.root, moved, turn=stamp.turn)
         told, losses = prepared.lost, self.losses
         waiting = losses.declare(connection, self._register, self._random, told, stamp.wall_us)
         refused = prepared.refused
@@ -402,5 +405,5 @@ class Journal:
             self.losses.add(local, "quarantine full", count, stamp.wall_us, driver=driver)
         if committed.prepared.lost:
             self.losses.declared(committed.waiting, stamp.wall_us)
-        self.watermarks.update(committed.prepared.watermarks)
+        self.watermarks.move(committed.prepared.watermarks)
         self._noted |= committed.noted

@@ -50,8 +50,10 @@ class Losses:
     def __bool__(self) -> bool:
         return bool(self._by)
 
-    def drop(self, reading: Reading, at_us: int) -> None:
+    def drop(self, reading: Reading, at_us: int, *, driver: str) -> None:
         """Count a reading that nobody has any more, and for which there is no room."""
+        if reading.rejected:
+            self.add("", NO_ROOM, len(reading.rejected), at_us, driver=driver)
         for rows in reading.rows:
             bound = self._bounds.get(rows.resource)
             if bound is not None:

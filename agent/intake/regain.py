@@ -16,7 +16,7 @@ import msgspec
 
 from agent.intake.covered import Covered, Key, Told, keep_newest
 from agent.intake.groups import Part
-from agent.intake.resume import Marks, Tail
+from agent.intake.resume import Tail
 from agent.store.resources import JournalRow
 from agent.store.rest import RootKey
 from protocol.errors import DecodeError
@@ -152,25 +152,3 @@ def _befores(
                 continue
             found.setdefault((driver, source), value)
     return found
-
-
-def put_watermarks(
-    connection: sqlite3.Connection, root: RootKey, watermarks: Mapping[Key, bytes | None]
-) -> None:
-    """Write watermarks as they stand from now on, inside the caller's transaction."""
-    for (driver, source), value in watermarks.items():
-        if value is None:
-            connection.execute(
-                "DELETE FROM watermark WHERE driver = ? AND source = ?", (driver, source.encode())
-            )
-            continue
-        place = b"watermark" + driver.encode() + b"\0" + source.encode()
-        connection.execute(
-            "INSERT OR REPLACE INTO watermark(driver, source, value) VALUES(?, ?, ?)",
-            (driver, source.encode(), root.wrap(place, value)),
-        )
-
-
-def changed(watermarks: Mapping[Key, bytes | None], now: Marks) -> dict[Key, bytes | None]:
-    """Those that differ from what is known now."""
-    return {key: value for key, value in watermarks.items() if now.get(key) != value}

@@ -135,7 +135,7 @@ async def test_bad_records_are_quarantined_and_never_block(tmp_path):
         rejected = Rejected(device="d9", reason="unknown-device", raw=b"\x00\x01")
         await site.core.pipeline.submit(Reading(rejected=[rejected]), driver="mqtt")
         await site.drain()
-        rows = await site.core.main.database.read(site.core.quarantine.rows)
+        rows = await site.core.main.database.read(site.core.main.quarantine.rows)
         counters = site.core.pipeline.counters()["gate"]
     assert site.hub.numbers() == [5]
     assert sorted(row.reason for row in rows) == [

@@ -1,0 +1,95 @@
+"""Where each source stands: one memory for both files, and which file said it last.
+
+A source whose resource became key-protected (重点保护级) has an old position in the main file and a
+newer one in the vault. Read again from the old one, its counts would come twice. So where there is
+a vault each commit that moves a source takes a turn, and the position with the highest turn stands.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Final
+
+from agent.intake.covered import Key
+from agent.store.rest import RootKey
+
+_TURN: Final = "turn/"  # keys of `meta`; "0" follows "/"
+_TURN_END: Final = "turn0"
+
+
+class Watermarks:
+    """The newest committed watermark of every source, of the main file and the vault."""
+
+    def __init__(self, *, is_shared: bool) -> None:
+        """is_shared: there are two files, whose positions must be told apart after a start."""
+        self.values: dict[Key, bytes] = {}
+        self._is_shared = is_shared
+        self._turns: dict[Key, int] = {}  # of `values`, as they were loaded
+        self._last = 0
+
+    def load(self, connection: sqlite3.Connection, root: RootKey) -> None:
+        """Take in what a file knows; of equal turns the file that is loaded later is right."""
+        turns = {
+            name: int(turn)
+            for name, turn in connection.execute(
+                "SELECT k, v FROM meta WHERE k >= ? AND k < ?", (_TURN, _TURN_END)
+            )
+        }
+        self._last = max(self._last, *turns.values(), 0)
+        for driver, source, sealed in connection.execute(
+            "SELECT driver, source, value FROM watermark"
+        ).fetchall():
+            key = (driver, source.decode())
+            turn = turns.get(_name(key), 0)
+            if turn >= self._turns.get(key, 0):
+                self.values[key] = root.unwrap(_place(key), sealed)
+                self._turns[key] = turn
+
+    def turn(self) -> int:
+        """The turn of the next commit; 0 where nothing is to be told apart. For the loop only."""
+        if self._is_shared:
+            self._last += 1
+        return self._last if self._is_shared else 0
+
+    def move(self, watermarks: Mapping[Key, bytes | None]) -> None:
+        """After a commit: they stand so from now on; None: as if the source were never read."""
+        for key, value in watermarks.items():
+            if value is None:
+                self.values.pop(key, None)
+            else:
+                self.values[key] = value
+
+    def changed(self, watermarks: Mapping[Key, bytes | None]) -> dict[Key, bytes | None]:
+        """Those that differ from what is known now."""
+        return {key: value for key, value in watermarks.items() if self.values.get(key) != value}
+
+
+def put_watermarks(
+    connection: sqlite3.Connection,
+    root: RootKey,
+    watermarks: Mapping[Key, bytes | None],
+    *,
+    turn: int,
+) -> None:
+    """Write watermarks as they stand from now on, inside the caller's transaction."""
+    for key, value in watermarks.items():
+        driver, source = key
+        if value is None:
+            connection.execute(
+                "DELETE FROM watermark WHERE driver = ? AND source = ?", (driver, source.encode())
+            )
+            connection.execute("DELETE FROM meta WHERE k = ?", (_name(key),))
+            continue
+        connection.execute(
+            "INSERT OR REPLACE INTO watermark(driver, source, value) VALUES(?, ?, ?)",
+            (driver, source.encode(), root.wrap(_place(key), value)),
+        )
+        if turn:
+            connection.execute("INSERT OR REPLACE INTO meta(k, v) VALUES(?, ?)", (_name(key), turn))
+
+
+def _place(key: Key) -> bytes:
+    return b"watermark" + key[0].encode() + b"\0" + key[1].encode()
+
+
+def _name(key: Key) -> str:
+    return f"{_TURN}{key[0]}/{key[1]}"

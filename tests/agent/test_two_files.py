@@ -1,0 +1,179 @@
+"""One driver over both files: where its sources stand, and what comes of it besides records."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from agent.intake.routes import Routes
+from agent.store.ports import CoreSettings
+from devices.driver import Lost, Promise, Reading, Rejected, Rows
+from protocol.errors import UnavailableError
+from protocol.grades import Grade
+from tests.agent.kit import GATE, SECRET, Site, reading, watermark
+from tests.agent.test_vault_full import SETTINGS, fill_vault, vault_notes
+
+
+def total(value: bytes, number: int, resource: str) -> Reading:
+    return reading(
+        number, resource=resource, promise=Promise.D, urgent=True, watermarks=watermark(value)
+    )
+
+
+async def test_a_counter_that_is_protected_more_goes_on_where_it_stood(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.core.pipeline.submit(total(b"10", 1, "gate"), driver="mqtt")
+        await site.drain()
+    more = dataclasses.replace(GATE, grade=Grade.KEY_PROTECTED)
+    site.settings = CoreSettings(resources=(more,))
+    async with site.running():
+        assert not site.core.bounds["gate"].leaves
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"10"
+        await site.core.pipeline.submit(total(b"20", 2, "gate"), driver="mqtt")
+    async with site.running():
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"20"
+
+
+@pytest.mark.parametrize("last", ["gate", "secret"])
+async def test_the_newest_position_stands_whichever_file_has_it(tmp_path, last):
+    first = "secret" if last == "gate" else "gate"
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        await site.core.pipeline.submit(total(b"10", 1, last), driver="mqtt")
+    async with site.running():
+        await site.core.pipeline.submit(total(b"20", 2, first), driver="mqtt")
+        await site.core.pipeline.submit(total(b"30", 3, last), driver="mqtt")
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"30"
+    async with site.running():
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"30"
+
+
+async def test_a_file_that_is_slow_does_not_set_a_source_back(tmp_path):
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        async with site.core.main.journal.gate:  # its commit is under way for long
+            first = site.core.pipeline.submit(total(b"10", 1, "gate"), driver="mqtt")
+            second = site.core.pipeline.submit(total(b"20", 2, "secret"), driver="mqtt")
+            third = site.core.pipeline.submit(total(b"30", 3, "gate"), driver="mqtt")
+            await asyncio.wait((second,), timeout=0.1)
+            assert not second.done()
+            assert site.core.pipeline.watermark("mqtt", "cursor") is None
+        await asyncio.wait_for(asyncio.gather(first, second, third), 10)
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"30"
+    async with site.running():
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"30"
+
+
+async def test_what_waits_for_the_other_file_is_refused_where_its_source_was_set_back(tmp_path):
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        pipeline, journal = site.core.pipeline, site.core.main.journal
+        async with site.core.vault.journal.gate:
+            first = pipeline.submit(total(b"10", 1, "secret"), driver="mqtt")
+            second = pipeline.submit(total(b"20", 2, "gate"), driver="mqtt")
+            await asyncio.sleep(0)  # it has begun to wait
+            journal.take_back(site.core.bounds["gate"].id, {("mqtt", "cursor"): b"5"})
+        await asyncio.wait_for(first, 10)
+        with pytest.raises(UnavailableError):
+            await asyncio.wait_for(second, 10)
+
+
+async def test_a_full_vault_does_not_hold_up_the_positions_of_other_sources(tmp_path):
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        await fill_vault(site)
+        secret = site.core.pipeline.submit(
+            reading(1, resource="secret", promise=Promise.D, watermarks=watermark(b"1", "secret")),
+            driver="mqtt",
+        )
+        async with asyncio.timeout(10):
+            bad = Reading(rejected=[rejected()], promise=Promise.D)
+            await site.core.pipeline.submit(bad, driver="mqtt")
+            mark = Reading(watermarks=watermark(b"now", "session"), promise=Promise.D, urgent=True)
+            await site.core.pipeline.submit(mark, driver="mqtt")
+            await site.core.pipeline.submit(total(b"10", 1, "gate"), driver="mqtt")
+        assert not secret.done()
+
+
+def rejected() -> Rejected:
+    return Rejected(device="s", reason="not-json", raw=b"x")
+
+
+async def test_what_a_protected_device_could_not_read_changes_nothing_that_is_sent(tmp_path):
+    """protocol.md: two runs that differ in a key-protected device only send identical bytes."""
+    wires = []
+    for name, is_there in (("without", False), ("with", True)):
+        site = Site(tmp_path / name, settings=SETTINGS)
+        async with site.running():
+            await site.give(1)
+            if is_there:
+                bad = Reading(rejected=[rejected()], promise=Promise.B)
+                await site.core.pipeline.submit(bad, driver="other")
+                assert len(await site.core.vault.database.read(site.core.vault.quarantine.rows))
+            await site.give(2)
+            await site.drain()
+        wires.append(site.hub.wire)
+    assert wires[0] == wires[1]
+
+
+async def test_a_lost_session_is_declared_in_the_file_of_each_resource(tmp_path):
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        await site.give(1)
+        await site.give(2, resource="secret")
+        lost = [Lost(resource=one, since_us=7, reason="session lost") for one in ("gate", "secret")]
+        told = Reading(lost=lost, watermarks=watermark(b"0", "session"), promise=Promise.B)
+        await site.core.pipeline.submit(told, driver="mqtt")
+        while await site.core.vault.sealer.seal_due(force=True):
+            pass
+        await site.drain()
+        (note,) = await vault_notes(site)
+        assert (note.resource, note.first) == (site.core.bounds["secret"].id, 7)
+    (note,) = site.hub.notes()
+    assert (note.resource, note.first) == (site.core.bounds["gate"].id, 7)
+
+
+async def test_messages_that_a_full_vault_cannot_keep_are_declared_inside_it(tmp_path):
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        await fill_vault(site)
+        async with asyncio.timeout(10):
+            await site.core.pipeline.submit(
+                Reading(rejected=[rejected()] * 3, promise=Promise.B), driver="other"
+            )
+        assert [count for count, *_ in site.core.vault.journal.losses._by.values()] == [3]
+
+
+def test_routes():
+    routes = Routes({SECRET.local}, {"both": ["gate", "secret"], "in": ["secret"], "out": ["gate"]})
+    assert [routes.reaches_vault(one) for one in ("both", "in", "out", "any")] == [
+        True, True, False, True,
+    ]  # fmt: skip
+    mark = Reading(watermarks=watermark(b"1"), promise=Promise.D)
+
+    def where(one: Reading, driver: str) -> list[bool]:
+        return [inside for inside, _ in routes.split(one, driver=driver, known={"gate", "secret"})]
+
+    assert where(mark, "in") == [True]
+    assert where(mark, "both") == where(mark, "any") == [False]
+    assert where(reading(1), "both") == [False]
+    assert where(reading(1, resource="secret"), "in") == [True]
+    assert where(reading(1, resource="nobody's"), "in") == [True]
+    bad = Reading(rejected=[rejected()], promise=Promise.D)
+    assert where(bad, "in") == where(bad, "both") == [True]
+    ((_, hurried),) = routes.split(bad, driver="both", known={"gate", "secret"})
+    assert hurried.promise is Promise.B
+    both = Reading(
+        rows=[Rows(resource=one, records=[]) for one in ("gate", "secret")],
+        watermarks=watermark(b"1"), rejected=[rejected()], ack=print,
+    )  # fmt: skip
+    (_, inside), (_, outside) = routes.split(both, driver="both", known={"gate", "secret"})
+    assert [one.resource for one in inside.rows] == ["secret"]
+    assert (inside.watermarks, inside.ack, len(inside.rejected)) == ([], None, 1)
+    assert [one.resource for one in outside.rows] == ["gate"]
+    assert (len(outside.watermarks), outside.ack, outside.rejected) == (1, print, [])
+
+
+def test_routes_without_a_vault():
+    assert not Routes((), {}).reaches_vault("any")
