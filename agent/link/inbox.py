@@ -104,6 +104,7 @@ class Inbox:
         self._report = report
         self._link_up: Callable[[], None] = lambda: None
         self._answered: Callable[[], None] = lambda: None
+        self._poll_failed: Callable[[ShanmenError], None] = lambda _error: None
         self._turn = asyncio.Lock()
         self._failures = 0
         self._asks_time = False  # the uplink asks too, but may have nothing to send
@@ -116,13 +117,20 @@ class Inbox:
         return self.state.generation, self.state.n
 
     async def start(
-        self, effects: Effects, *, link_up: Callable[[], None], answered: Callable[[], None]
+        self,
+        effects: Effects,
+        *,
+        link_up: Callable[[], None],
+        answered: Callable[[], None],
+        failed: Callable[[ShanmenError], None],
     ) -> None:
         """Take up what earlier starts had applied, and from now on move `effects`.
 
-        link_up: called when a poll stands again after a failure. answered: after each poll.
+        link_up: called when a poll stands again after a failure. answered: after each poll that
+        was answered. failed: after each other one.
         """
         self._effects, self._link_up, self._answered = effects, link_up, answered
+        self._poll_failed = failed
         raw = await self._keep.get(_KEEP)
         if raw is None:
             return
@@ -143,6 +151,7 @@ class Inbox:
             except ShanmenError as error:
                 self._failures += 1
                 self._asks_time |= may_be_time(error, self._clock)
+                self._poll_failed(error)
                 if self._failures == 1:
                     _LOG.info("inbox poll failed", extra={"reason": str(error)})
                 after_s = error.after_s if isinstance(error, LaterError) else 0.0

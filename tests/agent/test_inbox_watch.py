@@ -90,6 +90,7 @@ async def inbox_of(keep=None, *, client=None, effects=None, allowed=None, clock=
         one.effects,
         link_up=lambda: one.calls.append("up"),
         answered=lambda: one.calls.append("answered"),
+        failed=lambda error: one.calls.append(error.code.key),
     )
     return one
 
@@ -174,7 +175,10 @@ async def test_the_poll_takes_heartbeats_and_messages_and_comes_again():
             await response.write(piece)
         return response
 
-    hub = Hub(web.Response(status=503), web.Response(status=200, body=b"\x93garbage"), answer)
+    stranger = web.json_response({"error": {"key": "unknown-agent"}}, status=403)
+    hub = Hub(
+        web.Response(status=503), stranger, web.Response(status=200, body=b"\x93garbage"), answer
+    )
     async with serving(hub) as url, client_of(url) as client:
         inbox = await inbox_of(client=client)
         task = asyncio.create_task(inbox.run())
@@ -186,8 +190,7 @@ async def test_the_poll_takes_heartbeats_and_messages_and_comes_again():
     assert inbox.effects.seen == [("budget", 65_536, 0)]
     said = to_query(await report())
     assert hub.requests[-1][1] == f"/v1/inbox?generation=1&n=1&report={said}"
-    assert "up" in inbox.calls
-    assert "answered" in inbox.calls
+    assert inbox.calls == ["busy", "unknown-agent", "up", "trailing-bytes", "up", "answered"]
 
 
 async def test_what_is_under_way_survives_that_the_clock_is_learned_anew():
