@@ -15,6 +15,7 @@ from agent.store.disk import DiskLevel
 from agent.watch import Watch
 from protocol import wire
 from protocol.envelope import only_key
+from protocol.errors import Code, UnavailableError
 from protocol.inbox import Budget, InboxMessage, InboxNumber, Live, SegmentAge, make_inbox
 from protocol.program.units import Duration
 from protocol.report import Report, to_query
@@ -290,6 +291,8 @@ def watched():
     async def has_due():
         if state["hang"]:
             await asyncio.Event().wait()
+        if state.get("error"):
+            raise state["error"]
         return state["due"]
 
     fed = Fed()
@@ -362,6 +365,15 @@ async def test_a_database_that_hangs_starves_the_watchdog(watched, monkeypatch):
     monkeypatch.setattr(asyncio, "timeout", lambda _seconds: real(0.01))
     assert not await watch.look()
     assert fed.times == 0
+
+
+async def test_a_database_that_cannot_be_read_starves_the_watchdog_and_ends_nothing(watched):
+    _, watch, fed, _, _, state = watched
+    state["error"] = UnavailableError(Code.STORAGE_UNKNOWN)
+    assert not await watch.look()
+    assert fed.times == 0
+    state["error"] = None
+    assert await watch.look()
 
 
 async def test_alarms_come_and_go(watched, caplog):
