@@ -94,8 +94,8 @@ class Messages(Protocol):
         """Generation and number of the last message applied."""
         ...
 
-    async def take(self, raws: Sequence[bytes]) -> None:
-        """Verify and apply messages that came with an answer."""
+    async def take(self, raws: Sequence[bytes]) -> bool:
+        """Verify and apply messages that came with an answer; what it cannot keep comes again."""
         ...
 
 

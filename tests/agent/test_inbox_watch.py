@@ -30,12 +30,15 @@ class Keep:
     def __init__(self):
         self.values = {}
         self.writes = 0
+        self.error = None
 
     async def get(self, name):
         return self.values.get(name)
 
     async def put(self, name, value):
         self.writes += 1
+        if self.error:
+            raise self.error
         self.values[name] = value
 
 
@@ -110,6 +113,51 @@ async def test_messages_are_applied_once_and_in_order():
     assert again.effects.seen == [("budget", 65_539, 0)]  # the last value holds after a restart
     await again.take(raws)
     assert len(again.effects.seen) == 1
+
+
+async def test_what_cannot_be_kept_does_not_count_and_comes_again():
+    """The exchange that brought it was good: the uplink must not back off."""
+    keep = Keep()
+    inbox = await inbox_of(keep)
+    raws = [message(n, budget(65_536 + n)) for n in (1, 2)]
+    keep.error = UnavailableError(Code.DISK_FULL)
+    assert not await inbox.take(raws)
+    assert keep.writes == 1  # the second must not overtake the first
+    assert (inbox.effects.seen, inbox.applied) == ([], (0, 0))
+    assert set(inbox._health.alarms) == {"inbox-unkept"}
+    keep.error = None
+    assert await inbox.take(raws)
+    assert [one[1] for one in inbox.effects.seen] == [65_537, 65_538]
+    assert not inbox._health.alarms
+
+
+async def test_a_message_that_cannot_be_kept_does_not_make_a_storm_of_polls(monkeypatch):
+    waits = []
+    real_sleep = asyncio.sleep
+
+    async def sleep(seconds):
+        if seconds:
+            waits.append(seconds)
+        if len(waits) == 4:
+            keep.error = None
+        await real_sleep(0)
+
+    keep = Keep()
+    keep.error = UnavailableError(Code.DISK_FULL)
+    hub = Hub(*[wire.encode([message(1, budget())])] * 5, "swallow")
+    async with serving(hub) as url, client_of(url) as client:
+        inbox = await inbox_of(keep, client=client)
+        monkeypatch.setattr("agent.link.inbox.asyncio.sleep", sleep)
+        task = asyncio.create_task(inbox.run())
+        async with asyncio.timeout(10):
+            while len(hub.requests) < 6:
+                await real_sleep(0.001)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert len(waits) == 4
+    assert inbox.calls == ["answered"] * 5
+    assert inbox.effects.seen == [("budget", 65_536, 0)]
 
 
 async def test_inbox_message_replayed():
