@@ -280,7 +280,10 @@ async def _conversation(ground: _Ground) -> tuple[Inbox, Uplink]:
         readmit=Readmission(ground.client, ground.stored, identity.signing),
     )
     await inbox.start(
-        CoreEffects(core, clock, uplink), link_up=uplink.knock, answered=uplink.ask_again
+        CoreEffects(core, clock, uplink),
+        link_up=uplink.knock,
+        answered=uplink.ask_again,
+        failed=uplink.poll_failed,
     )
     return inbox, uplink
 

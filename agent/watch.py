@@ -15,6 +15,7 @@ from agent.host.health import Health, Progress
 from agent.host.notify import Notifier
 from agent.host.settings import AlarmTable, HubTable
 from agent.store.disk import DiskLevel
+from protocol.errors import UnavailableError
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -90,8 +91,9 @@ class Watch:
         try:
             async with asyncio.timeout(max(self.period_s, 5.0)):
                 return await self._has_due()
-        except TimeoutError:
-            _LOG.error("spool does not answer")
+        except (TimeoutError, UnavailableError) as error:
+            # No sign of life, and no reason to end: whoever reads and sends lives with it too.
+            _LOG.error("spool does not answer", extra={"reason": str(error)})
             return None
 
     def _uplink_lives(self, *, has_due: bool) -> bool:

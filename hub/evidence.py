@@ -81,11 +81,8 @@ class Pages:
         """Make a page for each item that needs one, in order."""
         for number, one in enumerate(results):
             match one:
-                case (
-                    outcomes.Fork(evidence=Evidence() as evidence)
-                    | outcomes.Page(evidence=evidence)
-                ):
-                    self.pages[number] = self._stream_page(evidence)
+                case outcomes.Fork() | outcomes.Page():
+                    self.pages[number] = self._stream_page(one.evidence)
                 case outcomes.Overlap():
                     self.pages[number] = self._overlap_page(one.segments)
                 case _:

@@ -109,8 +109,8 @@ class Judge:
         if stream is None or stream.n == 0:
             return Missing(-1)
         after = -1 if item.after is None else item.after
-        shown = self._shown(judged, Evidence(stream.n, after))
-        return Fork(None) if shown is None else Page(shown)
+        shown = Evidence(stream.n, after)
+        return Page(shown) if self._is_provable(judged, shown) else Later(1)
 
     # --- objects ---------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ class Judge:
             return None
         # The agent's file is older than the resource, or lost: it is shown all that was accepted.
         first = next(iter(resource.streams.values()))
-        return Later(1) if first.n == 0 else Fork(self._shown(judged, Evidence(first.n, -1)))
+        return self._forked(judged, first, -1)
 
     def _begin(self, judged: Judged, resource: Resource, header: Header) -> Stream:
         run = newest_run(header.rows)
@@ -263,8 +263,7 @@ class Judge:
             found = segments.holding(self._tx, resource.n, maybe, EVIDENCE_PAGE_MAX)
             if found:
                 rows = segments.by_ids(self._tx, found)
-                shown = found if self._renew(judged, rows.values()) else []
-                return Overlap(tuple(shown))
+                return Overlap(tuple(found)) if self._renew(judged, rows.values()) else Later(1)
             if rows_overlap(maybe, self._new_rows.get(resource.id, ())):
                 return Later(1)  # with a row of this very group: then it is committed, and proven
         for run, _first, last in header.rows:
@@ -294,27 +293,36 @@ class Judge:
     def _fork(self, judged: Judged, stream: Stream | None, header: Header) -> Outcome:
         """What the hub has in the segment's place: its stream's headers up to the head."""
         assert stream is not None
-        if stream.n == 0:
-            return Later(1)  # it begins in this very group: then it is committed, and proven
         known = header.seq <= stream.seq
         after = header.seq - 1 if known else max(-1, stream.seq - EVIDENCE_PAGE_MAX)
-        return Fork(self._shown(judged, Evidence(stream.n, after)))
+        return self._forked(judged, stream, after)
 
-    def _shown(self, judged: Judged, evidence: Evidence) -> Evidence | None:
-        """The evidence, if its leaves can be proven; what an older generation has is renewed."""
+    def _forked(self, judged: Judged, stream: Stream, after: int) -> Outcome:
+        if stream.n == 0:
+            return Later(1)  # it begins in this very group: then it is committed, and proven
+        shown = Evidence(stream.n, after)
+        return Fork(shown) if self._is_provable(judged, shown) else Later(1)
+
+    def _is_provable(self, judged: Judged, evidence: Evidence) -> bool:
+        """Whether this answer can prove the page; what an older generation has is renewed."""
         if self._generation == FIRST_GENERATION:
-            return evidence
+            return True
         rows = segments.page_of_stream(self._tx, evidence.stream, evidence.after, EVIDENCE_PAGE_MAX)
-        return evidence if self._renew(judged, rows) else None
+        return self._renew(judged, rows)
 
     def _renew(self, judged: Judged, rows: Iterable[SegmentRow]) -> bool:
-        """Record rows of older generations in this batch's leaf, where it has room for them."""
+        """Record rows of older generations in this batch's leaf; False if it does not hold all.
+
+        Then the item is answered `later`, never without evidence: an agent would take that for all
+        there is. It holds at least one, for the item itself needs no place, so it comes to an end.
+        """
+        named = set(judged.accepted)
         old = [(State(row.state), row.id) for row in rows if row.generation != self._generation]
-        room = SYNC_ITEMS_MAX - judged.size - len(judged.renewed)
-        if len(old) > room:
-            return False
-        judged.renewed += old
-        return True
+        new = [one for one in old if one not in named]
+        to_come = judged.size - len(judged.outcomes) - 1
+        room = SYNC_ITEMS_MAX - len(named) - to_come
+        judged.renewed += new[:room]
+        return len(new) <= room
 
     # --- rows ------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from protocol import segment
 from protocol.errors import ShanmenError
 from protocol.grades import rules
 from protocol.header import decode_header
-from protocol.limits import PRELUDE_BYTES
+from protocol.limits import BODY_BYTES_MAX, PRELUDE_BYTES
 from protocol.records import Value
 from protocol.schema import Field
 from protocol.segment import Segment
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 POINTS_MAX: Final = 240  #: records of one resource that are kept
 WAITING_MAX: Final = 256  # segments that wait to be decoded; more are passed over
+#: Of their bodies: these copies stand beside the pool of bodies in flight.
+WAITING_BYTES_MAX: Final = 2 * BODY_BYTES_MAX
 FIELDS_MAX: Final = 8
 TEXT_MAX: Final = 64
 
@@ -56,6 +58,7 @@ class Tap:
         self._rings: dict[bytes, Ring] = {}  # by resource id
         self._thread = ThreadPoolExecutor(1, "tap")
         self._waiting = 0
+        self._waiting_bytes = 0
         self.moved: Callable[[], None] = lambda: None  #: told when a ring has new points
 
     def close(self) -> None:
@@ -90,17 +93,20 @@ class Tap:
     def _take(self, item: CheckedSegment) -> None:
         if rules(item.header.grade).sealed or item.body is None or item.flaw is not None:
             return
-        if self._waiting >= WAITING_MAX:
+        size = len(item.body)
+        if self._waiting >= WAITING_MAX or self._waiting_bytes + size > WAITING_BYTES_MAX:
             return
         ring = self._rings[item.header.resource]
         self._waiting += 1
+        self._waiting_bytes += size
         future = asyncio.get_running_loop().run_in_executor(
             self._thread, decoded, item.head + bytes(item.body), ring.fields
         )
-        future.add_done_callback(lambda done: self._done(ring, done))
+        future.add_done_callback(lambda done: self._done(ring, size, done))
 
-    def _done(self, ring: Ring, future: "asyncio.Future[list[Row]]") -> None:
+    def _done(self, ring: Ring, size: int, future: "asyncio.Future[list[Row]]") -> None:
         self._waiting -= 1
+        self._waiting_bytes -= size
         if future.cancelled():
             return
         add(ring, future.result())

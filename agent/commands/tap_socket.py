@@ -119,7 +119,8 @@ def _user(writer: asyncio.StreamWriter) -> int:
 async def watch(folder: Path, wish: Wish) -> AsyncGenerator[Shown | None, None]:
     """Show what the agent that runs on a data folder commits; None first: it does from now on.
 
-    Ends with Fault when the agent ends; raises Fault as well if none runs, or too many watch.
+    Ends with Fault when the agent ends; raises Fault as well if none runs, too many watch, or the
+    agent cannot read the wish.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):
@@ -132,7 +133,7 @@ async def watch(folder: Path, wish: Wish) -> AsyncGenerator[Shown | None, None]:
         raise Fault(Exit.IN_USE, "not-running", folder=folder) from error
     try:
         if first != b"\n":
-            raise Fault(Exit.IN_USE, "watch-busy", most=WATCHERS_MAX)
+            raise _refused(first, folder)
         yield None
         while line := await reader.readline():
             yield msgspec.json.decode(line, type=Shown)
@@ -141,3 +142,12 @@ async def watch(folder: Path, wish: Wish) -> AsyncGenerator[Shown | None, None]:
     finally:
         writer.close()
     raise Fault(Exit.IN_USE, "watch-ended", folder=folder)
+
+
+def _refused(first: bytes, folder: Path) -> Fault:
+    """What a first line means that is not empty: nothing is shown."""
+    if not first.endswith(b"\n"):  # the agent ended between the wish and its answer
+        return Fault(Exit.IN_USE, "watch-ended", folder=folder)
+    if msgspec.json.decode(first, type=Refusal).why == "busy":
+        return Fault(Exit.IN_USE, "watch-busy", most=WATCHERS_MAX)
+    return Fault(Exit.IN_USE, "watch-wish")

@@ -21,7 +21,7 @@ from agent.link.hub_client import HubClient, LaterError
 from agent.link.hub_time import learn_time, may_be_time
 from protocol import envelope, limits, wire
 from protocol.envelope import KeyLookup
-from protocol.errors import Code, DecodeError, ShanmenError, VerifyError
+from protocol.errors import Code, DecodeError, ShanmenError, UnavailableError, VerifyError
 from protocol.ids import PrincipalId
 from protocol.inbox import Budget, InboxMessage, Live, Message, SegmentAge, open_inbox
 from protocol.report import Report, to_query
@@ -104,6 +104,7 @@ class Inbox:
         self._report = report
         self._link_up: Callable[[], None] = lambda: None
         self._answered: Callable[[], None] = lambda: None
+        self._poll_failed: Callable[[ShanmenError], None] = lambda _error: None
         self._turn = asyncio.Lock()
         self._failures = 0
         self._asks_time = False  # the uplink asks too, but may have nothing to send
@@ -116,13 +117,20 @@ class Inbox:
         return self.state.generation, self.state.n
 
     async def start(
-        self, effects: Effects, *, link_up: Callable[[], None], answered: Callable[[], None]
+        self,
+        effects: Effects,
+        *,
+        link_up: Callable[[], None],
+        answered: Callable[[], None],
+        failed: Callable[[ShanmenError], None],
     ) -> None:
         """Take up what earlier starts had applied, and from now on move `effects`.
 
-        link_up: called when a poll stands again after a failure. answered: after each poll.
+        link_up: called when a poll stands again after a failure. answered: after each poll that
+        was answered. failed: after each other one.
         """
         self._effects, self._link_up, self._answered = effects, link_up, answered
+        self._poll_failed = failed
         raw = await self._keep.get(_KEEP)
         if raw is None:
             return
@@ -143,6 +151,7 @@ class Inbox:
             except ShanmenError as error:
                 self._failures += 1
                 self._asks_time |= may_be_time(error, self._clock)
+                self._poll_failed(error)
                 if self._failures == 1:
                     _LOG.info("inbox poll failed", extra={"reason": str(error)})
                 after_s = error.after_s if isinstance(error, LaterError) else 0.0
@@ -172,30 +181,41 @@ class Inbox:
             if len(body) > POLL_BYTES_MAX:
                 raise DecodeError(Code.TOO_LARGE, field="inbox", value=len(body))
         messages = _envelopes(bytes(body)) if body else []
-        await self.take(messages)
+        # What could not be kept is answered again at once, as often as it is asked for.
+        has_moved = await self.take(messages) and bool(messages)
         self._answered()
         is_short = self._clock.boot_ns() - began_ns < CUT_SHORT_S * 1e9
-        self._cut_short = self._cut_short + 1 if is_short and not messages else 0
+        self._cut_short = self._cut_short + 1 if is_short and not has_moved else 0
 
     def _wait_s(self, tries: int) -> float:
         shortest, longest = self._back_off_s
         cap = min(longest, shortest * 2.0 ** min(tries - 1, 16))
         return cap * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads load, decides nothing
 
-    async def take(self, raws: Sequence[bytes]) -> None:
-        """Apply messages, whichever way they came; a false one is counted and skipped."""
+    async def take(self, raws: Sequence[bytes]) -> bool:
+        """Apply messages, whichever way they came; a false one is counted and skipped.
+
+        False if one could not be kept, on a full disk: neither it nor one after it is applied, and
+        the hub says them again. The exchange that brought it was good all the same.
+        """
         async with self._turn:
             opened = []
             for raw in raws:
                 message = self._open(raw)
                 if message is not None:
                     opened.append(message)
-            for message in sorted(opened, key=lambda one: one.number):
-                if message.number.generation == self.state.generation and (
-                    message.n <= self.state.n
-                ):
-                    continue  # the same twice in one answer
-                await self._apply(message)
+            try:
+                for message in sorted(opened, key=lambda one: one.number):
+                    if message.number.generation == self.state.generation and (
+                        message.n <= self.state.n
+                    ):
+                        continue  # the same twice in one answer
+                    await self._apply(message)
+            except UnavailableError as error:
+                self._health.raise_alarm("inbox-unkept", reason=error.code.key)
+                return False
+            self._health.clear_alarm("inbox-unkept")
+            return True
 
     def _open(self, raw: bytes) -> InboxMessage | None:
         try:
@@ -219,15 +239,18 @@ class Inbox:
     async def _apply(self, message: InboxMessage) -> None:
         said, name = message.message, _name(message.message)
         state = msgspec.structs.replace(self.state, generation=message.generation, n=message.n)
+        counts = False
         if message.expires < self._clock.hub_us():
             _LOG.info("inbox message expired", extra={"kind": name, "number": message.n})
         elif not self._is_allowed(said):
             _LOG.warning("inbox message not allowed here", extra={"kind": name})
         else:
-            self._effect(said)
+            counts = True
             state = _with(state, said)
         await self._keep.put(_KEEP, msgspec.msgpack.encode(state))
         self.state = state
+        if counts:
+            self._effect(said)
 
     def _is_allowed(self, said: Message) -> bool:
         if _name(said) not in self._allowed.allow:

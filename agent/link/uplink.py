@@ -47,8 +47,8 @@ GATHER_S: Final = 0.1
 REST_S_MAX: Final = 600.0
 #: `later` for so long is not about load.
 _ASK_WHY_S: Final = 30.0
-#: What an operator of the hub ends; until then the hub is asked for nothing but that.
-_UNTIL_DECIDED: Final = frozenset({Code.AGENT_WAITING, Code.AGENT_SUSPENDED})
+#: What ends at the hub; until then it is asked for nothing but that.
+_UNTIL_LET_IN: Final = frozenset({Code.UNKNOWN_AGENT, Code.AGENT_WAITING, Code.AGENT_SUSPENDED})
 _STRANGER: Final = frozenset({Code.UNKNOWN_KEY, Code.UNKNOWN_AGENT})
 
 
@@ -94,8 +94,8 @@ class Messages(Protocol):
         """Generation and number of the last message applied."""
         ...
 
-    async def take(self, raws: Sequence[bytes]) -> None:
-        """Verify and apply messages that came with an answer."""
+    async def take(self, raws: Sequence[bytes]) -> bool:
+        """Verify and apply messages that came with an answer; what it cannot keep comes again."""
         ...
 
 
@@ -157,6 +157,12 @@ class Uplink:
         if self.refused is not None:
             self._asked_again.set()
 
+    def poll_failed(self, error: ShanmenError) -> None:
+        """An inbox poll failed: an uplink with nothing to send hears of the hub by it alone."""
+        if self.refused not in _UNTIL_LET_IN and self._is_forgotten(error):
+            self.refused = Code.UNKNOWN_AGENT
+            self._spool.wake.set()
+
     def budget(self, batch_bytes: int, bytes_per_s: int) -> None:
         """What the hub allows; the configuration's own bound holds as well.
 
@@ -203,11 +209,12 @@ class Uplink:
         if self._asks_time or self._clock.known_us() is None:
             await learn_time(self._client, self._clock, only_key(self._sync.hub.signing_public))
             self._asks_time = False
-        if self.refused in _UNTIL_DECIDED:
+        if self.refused in _UNTIL_LET_IN:
             # Before a whole batch is sent for nothing; raises while it is still so.
             await self._client.get("/v1/streams", limit=ANSWER_BYTES_MAX)
             self.refused = None
-            self._health.clear_alarm("suspended")
+            for alarm in ("suspended", "unknown-at-hub", "unrecognised"):
+                self._health.clear_alarm(alarm)
             self._spool.release()
         self._spool.wake.clear()
         items = await self._spool.next_items(self._bytes_max, SYNC_ITEMS_MAX)

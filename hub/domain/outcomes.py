@@ -55,7 +55,7 @@ class Evidence(msgspec.Struct, frozen=True):
 class Fork(msgspec.Struct, frozen=True):
     """Another segment is in its place, or its stream has ended: begin a new stream."""
 
-    evidence: Evidence | None  #: None: nothing that this agent could have signed is in its place
+    evidence: Evidence
 
 
 class Overlap(msgspec.Struct, frozen=True):

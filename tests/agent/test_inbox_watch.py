@@ -15,6 +15,7 @@ from agent.store.disk import DiskLevel
 from agent.watch import Watch
 from protocol import wire
 from protocol.envelope import only_key
+from protocol.errors import Code, UnavailableError
 from protocol.inbox import Budget, InboxMessage, InboxNumber, Live, SegmentAge, make_inbox
 from protocol.program.units import Duration
 from protocol.report import Report, to_query
@@ -29,12 +30,15 @@ class Keep:
     def __init__(self):
         self.values = {}
         self.writes = 0
+        self.error = None
 
     async def get(self, name):
         return self.values.get(name)
 
     async def put(self, name, value):
         self.writes += 1
+        if self.error:
+            raise self.error
         self.values[name] = value
 
 
@@ -90,6 +94,7 @@ async def inbox_of(keep=None, *, client=None, effects=None, allowed=None, clock=
         one.effects,
         link_up=lambda: one.calls.append("up"),
         answered=lambda: one.calls.append("answered"),
+        failed=lambda error: one.calls.append(error.code.key),
     )
     return one
 
@@ -108,6 +113,51 @@ async def test_messages_are_applied_once_and_in_order():
     assert again.effects.seen == [("budget", 65_539, 0)]  # the last value holds after a restart
     await again.take(raws)
     assert len(again.effects.seen) == 1
+
+
+async def test_what_cannot_be_kept_does_not_count_and_comes_again():
+    """The exchange that brought it was good: the uplink must not back off."""
+    keep = Keep()
+    inbox = await inbox_of(keep)
+    raws = [message(n, budget(65_536 + n)) for n in (1, 2)]
+    keep.error = UnavailableError(Code.DISK_FULL)
+    assert not await inbox.take(raws)
+    assert keep.writes == 1  # the second must not overtake the first
+    assert (inbox.effects.seen, inbox.applied) == ([], (0, 0))
+    assert set(inbox._health.alarms) == {"inbox-unkept"}
+    keep.error = None
+    assert await inbox.take(raws)
+    assert [one[1] for one in inbox.effects.seen] == [65_537, 65_538]
+    assert not inbox._health.alarms
+
+
+async def test_a_message_that_cannot_be_kept_does_not_make_a_storm_of_polls(monkeypatch):
+    waits = []
+    real_sleep = asyncio.sleep
+
+    async def sleep(seconds):
+        if seconds:
+            waits.append(seconds)
+        if len(waits) == 4:
+            keep.error = None
+        await real_sleep(0)
+
+    keep = Keep()
+    keep.error = UnavailableError(Code.DISK_FULL)
+    hub = Hub(*[wire.encode([message(1, budget())])] * 5, "swallow")
+    async with serving(hub) as url, client_of(url) as client:
+        inbox = await inbox_of(keep, client=client)
+        monkeypatch.setattr("agent.link.inbox.asyncio.sleep", sleep)
+        task = asyncio.create_task(inbox.run())
+        async with asyncio.timeout(10):
+            while len(hub.requests) < 6:
+                await real_sleep(0.001)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert len(waits) == 4
+    assert inbox.calls == ["answered"] * 5
+    assert inbox.effects.seen == [("budget", 65_536, 0)]
 
 
 async def test_inbox_message_replayed():
@@ -174,7 +224,10 @@ async def test_the_poll_takes_heartbeats_and_messages_and_comes_again():
             await response.write(piece)
         return response
 
-    hub = Hub(web.Response(status=503), web.Response(status=200, body=b"\x93garbage"), answer)
+    stranger = web.json_response({"error": {"key": "unknown-agent"}}, status=403)
+    hub = Hub(
+        web.Response(status=503), stranger, web.Response(status=200, body=b"\x93garbage"), answer
+    )
     async with serving(hub) as url, client_of(url) as client:
         inbox = await inbox_of(client=client)
         task = asyncio.create_task(inbox.run())
@@ -186,8 +239,7 @@ async def test_the_poll_takes_heartbeats_and_messages_and_comes_again():
     assert inbox.effects.seen == [("budget", 65_536, 0)]
     said = to_query(await report())
     assert hub.requests[-1][1] == f"/v1/inbox?generation=1&n=1&report={said}"
-    assert "up" in inbox.calls
-    assert "answered" in inbox.calls
+    assert inbox.calls == ["busy", "unknown-agent", "up", "trailing-bytes", "up", "answered"]
 
 
 async def test_what_is_under_way_survives_that_the_clock_is_learned_anew():
@@ -287,6 +339,8 @@ def watched():
     async def has_due():
         if state["hang"]:
             await asyncio.Event().wait()
+        if state.get("error"):
+            raise state["error"]
         return state["due"]
 
     fed = Fed()
@@ -359,6 +413,15 @@ async def test_a_database_that_hangs_starves_the_watchdog(watched, monkeypatch):
     monkeypatch.setattr(asyncio, "timeout", lambda _seconds: real(0.01))
     assert not await watch.look()
     assert fed.times == 0
+
+
+async def test_a_database_that_cannot_be_read_starves_the_watchdog_and_ends_nothing(watched):
+    _, watch, fed, _, _, state = watched
+    state["error"] = UnavailableError(Code.STORAGE_UNKNOWN)
+    assert not await watch.look()
+    assert fed.times == 0
+    state["error"] = None
+    assert await watch.look()
 
 
 async def test_alarms_come_and_go(watched, caplog):

@@ -250,6 +250,31 @@ async def test_a_wish_that_cannot_be_read_is_refused(tmp_path, wish):
         writer.close()
 
 
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        (b"", "watch-ended"),
+        (b'{"type":"refu', "watch-ended"),
+        (b'{"type":"refusal","why":"busy"}\n', "watch-busy"),
+        (b'{"type":"refusal","why":"wish"}\n', "watch-wish"),
+        (b'{"type":"refusal","why":"of a later version"}\n', "watch-wish"),
+    ],
+)
+@pytest.mark.parametrize("lang", ["zh", "en"])
+async def test_why_nothing_is_shown_is_told_as_it_is(tmp_path, said, fault, lang):
+    """An agent that ends while somebody connects is not one that is busy."""
+
+    async def answer(reader, writer):
+        await reader.readline()
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, str(tmp_path / SOCKET)):
+        with pytest.raises(Fault, match=fault) as raised:
+            await begun(tmp_path)
+    assert "{" not in Messages(lang)(f"fault.{fault}.text", **raised.value.fields)
+
+
 # --- lines for a person ---------------------------------------------------------------------------
 
 

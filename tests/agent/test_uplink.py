@@ -677,3 +677,50 @@ async def test_an_uplink_whose_streams_are_all_held_is_not_stuck(tmp_path):
             await asyncio.sleep(0)
             assert link.progress.uplink_waits
             assert link.progress.since_turn_s() < -3000
+
+
+async def test_a_gateway_with_nothing_to_send_asks_to_be_let_in(tmp_path):
+    """Only its inbox poll hears that the hub, restored from an old backup, does not know it."""
+    stranger = web.json_response({"error": {"key": "unknown-agent"}}, status=403)
+    waiting = web.json_response({"error": {"key": "agent-waiting"}}, status=403)
+    hub = Hub(stranger, stranger, waiting, b"streams")
+    spool, shown, states = Spool(0), [], []
+
+    async def readmit():
+        states.append(link.refused)
+        shown.append("enrolled")
+        if len(shown) == 1:
+            raise UnavailableError(Code.UNREACHABLE)
+        return True
+
+    async with serving(hub) as url, client_of(url) as client:
+        link = uplink_of(client, spool, Sync(), tmp_path, readmit=readmit)
+        raised = []
+        link.health.raise_alarm = lambda key, **fields: raised.append(key)
+        async with running(link):
+            await spool.empty.wait()
+            while not link.progress.uplink_waits:
+                await asyncio.sleep(0)
+            spool.empty.clear()
+            link.poll_failed(LaterError(Code.UNREACHABLE))
+            link.poll_failed(RefusedError(Code.NOT_ALLOWED))
+            assert link.refused is None
+            link.poll_failed(RefusedError(Code.UNKNOWN_AGENT))
+            await spool.empty.wait()
+    assert [path for _method, path, *_ in hub.requests] == ["/v1/streams"] * 4
+    assert states == [Code.UNKNOWN_AGENT] * 2
+    assert raised == ["unknown-at-hub"]
+    assert link.refused is None
+    assert spool.released == 1
+
+
+async def test_a_late_answer_of_a_poll_does_not_undo_that_we_wait(tmp_path):
+    async with client_of("http://127.0.0.1:9") as client:
+
+        async def readmit():
+            raise AssertionError("shown already")
+
+        waits = {"refused": Code.AGENT_WAITING, "readmit": readmit}
+        link = uplink_of(client, Spool(0), Sync(), tmp_path, **waits)
+        link.poll_failed(RefusedError(Code.UNKNOWN_AGENT))
+    assert link.refused is Code.AGENT_WAITING

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,13 +11,13 @@ import aiohttp
 import msgspec
 import pytest
 
-from hub import commands, leases, passwords
+from hub import commands, leases, passwords, verify
 from hub.config import ConsoleSection
 from hub.console import feed
 from hub.console.feed import Tab
 from hub.people import Session
 from hub.store import inbox, leaves, live_use, summaries
-from hub.tap import POINTS_MAX, Ring, add, decoded, shown_fields
+from hub.tap import POINTS_MAX, Ring, Tap, add, decoded, shown_fields
 from protocol import envelope, ids, wire
 from protocol.grades import Grade
 from protocol.inbox import InboxMessage, Live
@@ -303,6 +304,33 @@ def test_the_ring_is_bounded_and_long_texts_are_cut() -> None:
     assert len(ring.points) == POINTS_MAX
     assert ring.points[-1][0] == ring.count
     assert ring.points[-1][3] == (8,)
+
+
+async def test_copies_that_wait_to_be_decoded_are_bounded_in_bytes(monkeypatch) -> None:
+    """A small machine decodes slower than large segments of a backlog come."""
+    segment = _source().seal(500)
+    item = verify.check(kit.item(segment), kit.Agent("a").row())
+    room = 3
+    monkeypatch.setattr("hub.tap.WAITING_BYTES_MAX", room * len(segment.body))
+    tap = Tap()
+    ring = tap.watch(segment.header.resource, Ring(1, shown_fields(kit.FIELDS)))
+    go_on, shown = threading.Event(), asyncio.Event()
+    asyncio.get_running_loop().run_in_executor(tap._thread, go_on.wait)
+    tap.moved = shown.set
+    try:
+        tap.accepted([item] * 10)
+        assert tap._waiting == room
+        go_on.set()
+        async with asyncio.timeout(5):
+            while tap._waiting:
+                await shown.wait()
+                shown.clear()
+        assert ring.count == room * POINTS_MAX
+        tap.accepted([item])
+        assert tap._waiting == 1, "there is room again"
+    finally:
+        go_on.set()
+        tap.close()
 
 
 def test_personal_fields_are_never_shown() -> None:

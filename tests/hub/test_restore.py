@@ -15,6 +15,8 @@ from hub.store.engine import Store
 from hub.store.tokens import TokenRow
 from protocol.errors import Code, ConfigError, FatalError, VerifyError
 from protocol.leaf import GenerationLeaf, State, parse_leaf
+from protocol.limits import SYNC_ITEMS_MAX
+from protocol.messages import EvidenceItem, Later
 from protocol.receipt import verify_receipt
 from tests.hub.kit import BY, Agent, HubCore, Killed, head, item, items, kill_at, running, verdicts
 
@@ -89,6 +91,45 @@ async def test_hub_restored_from_backup(tmp_path: Path) -> None:
         assert await hub.reading.segment(old[0].id) == old[0].raw
         frozen = await hub.store.read(leaves.head, 1)
         assert (frozen.live, frozen.size) == (False, 1), "the old tree stays served"
+
+
+@pytest.mark.parametrize("asks", ["for a page", "by a fork", "by an overlap"])
+async def test_a_full_batch_after_a_restore_gets_the_whole_evidence(
+    tmp_path: Path, asks: str
+) -> None:
+    """The leaf of a full batch has no room for old headers: that is not a fork without evidence."""
+    data, saved = tmp_path / "data", tmp_path / "saved"
+    data.mkdir()
+    agent = Agent("a")
+    bays, gates = agent.resource("bays"), agent.resource("gates")
+    async with running(data) as hub:
+        await agent.enrol(hub)
+        old = bays.many(30, count=1)
+        await agent.send(hub, bays.registration, gates.registration, *items(old))
+        await backup(hub.store, hub.bodies, saved, now_us=hub.tick())
+    await restore(saved, data)
+    first = old[0].header
+    if asks == "by a fork":
+        bays.seq, bays.prev = 0, first.prev
+        question = item(bays.sealed(value=1))
+    elif asks == "by an overlap":
+        said = bays.follow(b"\x02" * 16)
+        rows = ((bays.run, 0, 29),)
+        question = item(bays.sealed(30, continues=said, rows=rows))
+    else:
+        question = EvidenceItem(bays.id, first.stream, None)
+    expected = "Overlap" if asks == "by an overlap" else "Fork"
+    async with running(data) as hub:
+        for room in (10, 1, 19):
+            others = items(gates.many(SYNC_ITEMS_MAX - room, count=1))
+            outcome = await agent.send(hub, *others, question)
+            assert all(one.accepted for one in outcome.items[:-1])
+            last = outcome.items[-1]
+            if room < 19:
+                assert isinstance(last.verdict, Later)
+        assert type(last.verdict).__name__ == expected
+        assert {one.id for one in last.evidence} == {one.id for one in old}
+        assert {one.id for one in outcome.covered} == {one.id for one in old}
 
 
 async def test_agent_that_never_synced_follows_the_statement(tmp_path: Path) -> None:

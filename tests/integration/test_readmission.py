@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from devices.simulators.broker import Broker
 from tests.integration.processes import World, command, done
 from tests.integration.test_agent_hub import (
@@ -18,8 +20,9 @@ from tests.integration.test_agent_hub import (
 __all__ = ["broker", "template", "world"]  # fixtures
 
 
+@pytest.mark.parametrize("is_idle", [False, True], ids=["with data", "with nothing to send"])
 async def test_gateway_enrolled_after_the_backup_comes_back(
-    world: World, broker: Broker, tmp_path: Path
+    world: World, broker: Broker, tmp_path: Path, is_idle: bool
 ) -> None:
     saved = tmp_path / "saved"
     await world.hub.start()
@@ -35,8 +38,11 @@ async def test_gateway_enrolled_after_the_backup_comes_back(
     await world.hub.stop(kill=True)
     await done("shanmen-hub", "restore", str(saved), "--data", str(world.hub_folder))
     await world.hub.start()
-    await publish(broker, 20, 20)
+    if not is_idle:
+        await publish(broker, 20, 20)
     snapshot = await world.until(config, lambda one: one["state"] == "waiting")
+    if is_idle:
+        await publish(broker, 20, 20)
     assert not [one for one in snapshot["alarms"] if one["key"] in {"untrusted", "unrecognised"}]
     code, out, _ = await command("shanmen-agent", "doctor", "--config", str(config))
     assert code != 0
