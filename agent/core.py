@@ -53,6 +53,7 @@ class Core:
         self.bounds = bounds
         if vault is not None:
             vault.journal.lets_go = self._vault_lets_go
+            vault.journal.tap = main.journal.tap.of_vault()
         self.identity = identity
         self.spool = Spool(main.database, clock)
         self.pipeline = Pipeline(

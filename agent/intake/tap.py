@@ -87,6 +87,13 @@ class Tap:
     def __init__(self, bounds: Mapping[str, Bound]) -> None:
         self.watchers: list[Watcher] = []
         self._bounds = bounds
+        self._is_vault = False
+
+    def of_vault(self) -> "Tap":
+        """A tap on the vault for the same watchers: that a message was refused, nothing else."""
+        tap = Tap({})
+        tap.watchers, tap._is_vault = self.watchers, True
+        return tap
 
     def committed(self, group: Sequence[Pending], prepared: Prepared) -> None:
         """Show a commit; called after it, in the order of the hand-overs."""
@@ -100,11 +107,18 @@ class Tap:
                 is_fresh = pending.key is None or left[pending.key] > 0
                 if pending.key is not None:
                     left[pending.key] -= 1  # the same again in one group is a repeat
-                for one in _shown(pending, self._bounds, refused, watcher.wish, is_fresh=is_fresh):
-                    watcher.show(one)
+                if not self._is_vault:
+                    wish = watcher.wish
+                    for one in _records(pending, self._bounds, refused, wish, is_fresh=is_fresh):
+                        watcher.show(one)
+                if is_fresh:
+                    for one in _rejected(
+                        pending, in_full=watcher.wish.personal and not self._is_vault
+                    ):
+                        watcher.show(one)
 
 
-def _shown(
+def _records(
     pending: Pending,
     bounds: Mapping[str, Bound],
     refused: Mapping[int, str],
@@ -130,15 +144,18 @@ def _shown(
             with suppress(TypeError, ValueError, AttributeError):
                 one = _described(one, record, bound, wish)
             yield one
-    for bad in reading.rejected if is_fresh else ():
+
+
+def _rejected(pending: Pending, *, in_full: bool) -> Iterator[Shown]:
+    for bad in pending.reading.rejected:
         yield Shown(
             at_us=pending.wall_us,
             driver=pending.driver,
             device=_plain(bad.device),
             outcome="refused",
             reason=bad.reason,
-            detail=_plain(bad.detail) if wish.personal else "",
-            raw=bad.raw[:RAW_BYTES_MAX].hex() if wish.personal else "",
+            detail=_plain(bad.detail) if in_full else "",
+            raw=bad.raw[:RAW_BYTES_MAX].hex() if in_full else "",
         )
 
 

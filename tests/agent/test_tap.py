@@ -48,10 +48,11 @@ def given(*records: Record, resource: str = "tickets", **more) -> Reading:
 
 
 @contextlib.asynccontextmanager
-async def watched(folder, wish: Wish | None = None):
+async def watched(folder, wish: Wish | None = None, **more):
     """A core whose main file is watched; yields (give, watcher)."""
     site = Site(
-        Path(tempfile.mkdtemp(dir=folder)), settings=CoreSettings(resources=(TICKETS, SECRET))
+        Path(tempfile.mkdtemp(dir=folder)),
+        settings=CoreSettings(resources=(TICKETS, SECRET), **more),
     )
     async with site.running():
         watcher = Watcher(wish or Wish())
@@ -121,7 +122,12 @@ async def test_what_no_driver_understood_is_shown_without_its_content(tmp_path):
         (one,) = await give(bad)
         assert (one.device, one.outcome, one.reason) == ("E7", "refused", "unknown-device")
         assert (one.raw, one.detail) == ("", "")
+    # Of a driver that may feed the vault it stands in the vault, which is never opened here.
     async with watched(tmp_path, Wish(personal=True)) as (give, _):
+        (one,) = await give(bad)
+        assert (one.device, one.raw, one.detail) == ("E7", "", "")
+    feeds = {"mqtt": ["tickets"]}
+    async with watched(tmp_path, Wish(personal=True), feeds=feeds) as (give, _):
         (one,) = await give(bad)
         assert (one.raw, one.detail) == (b"zhang".hex(), "x")
 
