@@ -8,6 +8,7 @@ answer that is not signed. Batches shrink on a line that is too slow for them an
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -45,6 +46,9 @@ BATCH_BYTES_MIN: Final = 64 * 1024
 GATHER_S: Final = 0.1
 #: The longest rest for the hub's pace: a batch of the smallest size always goes after it.
 REST_S_MAX: Final = 600.0
+#: A gateway with nothing to send asks so often whether the hub has what it was given: one that was
+#: restored from a backup says so in an answer to a batch, be it empty.
+WORD_EVERY_S: Final = 3600.0
 #: `later` for so long is not about load.
 _ASK_WHY_S: Final = 30.0
 #: What ends at the hub; until then it is asked for nothing but that.
@@ -142,6 +146,7 @@ class Uplink:
         self._rest_s = 0.0  # after a good exchange, to keep the hub's budget
         self._asked_s = 0.0  # the wait that the hub asked for, 0 if it did not
         self._paced = asyncio.Event()  # the hub set another pace
+        self._word_due_s = math.inf  # the loop's time
         self._asks_time = False  # what we believe of the hub's time may be why it failed
         self._knock = asyncio.Event()
         self._asked_again = asyncio.Event()
@@ -186,6 +191,7 @@ class Uplink:
             before_sleep=self._failed,
             reraise=True,
         )
+        self._heard()
         while True:
             async for attempt in retrying:
                 with attempt:
@@ -216,14 +222,16 @@ class Uplink:
             for alarm in ("suspended", "unknown-at-hub", "unrecognised"):
                 self._health.clear_alarm(alarm)
             self._spool.release()
+            self._word_due_s = 0.0  # what it has of ours may be older than what we have
         self._spool.wake.clear()
         items = await self._spool.next_items(self._bytes_max, SYNC_ITEMS_MAX)
-        if not items:
-            held_s = self._spool.held_s()
-            self._progress.turn(waits=True, rest_s=held_s)
+        word_s = self._word_due_s - asyncio.get_running_loop().time()
+        if not items and word_s > 0:
             # What the hub asked to send later is not announced by `wake`.
+            held_s = min(self._spool.held_s() or word_s, word_s)
+            self._progress.turn(waits=True, rest_s=held_s)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(held_s or None):
+                async with asyncio.timeout(held_s):
                     await self._spool.wake.wait()
             return
         self._progress.turn(waits=False)
@@ -232,6 +240,11 @@ class Uplink:
         finally:
             self._reports.batch_over()
         self._progress.turn(waits=False)
+
+    def _heard(self) -> None:
+        """The hub's next word is due an hour from now; with jitter, as other gateways ask too."""
+        rest_s = WORD_EVERY_S * (0.75 + 0.5 * random.random())  # noqa: S311 - spreads load
+        self._word_due_s = asyncio.get_running_loop().time() + rest_s
 
     async def _exchange(self, items: Sequence[SpoolItem]) -> None:
         body = self._sync.request(
@@ -251,6 +264,7 @@ class Uplink:
         received_ns = self._clock.boot_ns()
         outcome = self._sync.receive(raw, now_us=self._clock.now_us())
         self._learn(outcome, sent_ns, received_ns, size)
+        self._heard()
         has_moved = False
         if outcome.error is None:
             has_moved = await self._spool.apply(outcome, items)

@@ -523,6 +523,20 @@ async def test_evidence_that_moves_nothing_is_not_asked_for_again_at_once(tmp_pa
         assert len(hub.requests) == 1
 
 
+async def test_a_hub_is_asked_for_a_word_where_nothing_is_to_be_sent(tmp_path, monkeypatch):
+    """Else a museum that is closed for the winter never learns that the hub lost its records."""
+    monkeypatch.setattr("agent.link.uplink.WORD_EVERY_S", 0.02)
+    hub = Hub(b"ok")
+    async with serving(hub) as url, client_of(url) as client:
+        spool = Spool(0)
+        link = uplink_of(client, spool, Sync(), tmp_path)
+        async with running(link):
+            while len(spool.applied) < 2:
+                await asyncio.sleep(0.01)
+        assert [one.items for one in spool.applied[:2]] == [[], []]
+        assert link.health.counters["sync failed"] == 0
+
+
 async def test_plain_http_refused():
     with pytest.raises(RefusedError) as raised:
         HubClient(table("http://10.0.0.1:80"), synchronised(), hub=HUB, key=KEY)
@@ -707,7 +721,9 @@ async def test_a_gateway_with_nothing_to_send_asks_to_be_let_in(tmp_path):
             assert link.refused is None
             link.poll_failed(RefusedError(Code.UNKNOWN_AGENT))
             await spool.empty.wait()
-    assert [path for _method, path, *_ in hub.requests] == ["/v1/streams"] * 4
+            while not spool.applied:  # at once: what the hub has may be older
+                await asyncio.sleep(0.01)
+    assert [path for _method, path, *_ in hub.requests] == ["/v1/streams"] * 4 + ["/v1/sync"]
     assert states == [Code.UNKNOWN_AGENT] * 2
     assert raised == ["unknown-at-hub"]
     assert link.refused is None
