@@ -165,6 +165,34 @@ async def test_a_message_above_the_bound_is_read_past_and_acknowledged(
     assert most < 2 << 20
 
 
+async def test_a_long_message_that_is_read_past_is_no_dead_broker():
+    """Its line is slow: the PINGRESPs stand behind it, and nothing of it reaches paho."""
+    pings = []
+
+    async def script(reader, writer):
+        await packet(reader)
+        writer.write(CONNACK + oversize(False, 1 << 20, later=1 << 20))
+
+        async def trickle():
+            left = 1 << 20
+            while len(pings) < 2:  # the second is sent only where the first was forgiven
+                writer.write(bytes(100))
+                left -= 100
+                await asyncio.sleep(0.02)
+            writer.write(bytes(left) + b"\xd0\x00" * 2 + publish(3))
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(trickle())
+            while True:
+                kind, _ = await packet(reader)
+                if kind == 0xC0:
+                    pings.append(kind)
+
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+        async with Connection(settings(port, packet_max=4096, keepalive_s=1)) as connection:
+            assert await take(connection, 2) == ["", "3"]
+
+
 async def test_a_large_packet_that_is_no_message_ends_the_connection():
     async def script(reader, writer):
         await packet(reader)
