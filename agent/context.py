@@ -7,7 +7,8 @@ from agent.host.health import Health
 from agent.host.keyring import Keyring
 from agent.pipeline import Pipeline
 from agent.store.rest import RootKey
-from protocol.errors import Code, ConfigError
+from devices.driver import DriverError, Promise, Reading, Watermark
+from protocol.errors import Code, ConfigError, ShanmenError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,14 @@ class Context:
     def watermark(self, source: str) -> bytes | None:
         """The last committed watermark of one of this driver's sources."""
         return self.pipeline.watermark(self.driver, source)
+
+    async def note(self, watermark: Watermark) -> None:
+        """Commit a watermark by itself. Raises DriverError: the driver tries again later."""
+        reading = Reading(watermarks=[watermark], promise=Promise.B)
+        try:
+            await self.pipeline.submit(reading, driver=self.driver)
+        except ShanmenError as error:
+            raise DriverError(error.code, field="watermark", value=watermark.source) from error
 
     def clock_us(self) -> int:
         """The gateway's clock, corrected by the hub's where that is known."""

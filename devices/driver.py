@@ -133,6 +133,13 @@ class DriverContext(Protocol):
     def watermark(self, source: str) -> bytes | None:
         """The last committed watermark of `source`, or None; from memory, never blocks."""
 
+    async def note(self, watermark: Watermark) -> None:
+        """Commit a watermark that no reading carries; it is durable when this returns.
+
+        For what must be known after a kill before the source is asked at all. A commit of its
+        own: never once a message. Raises DriverError.
+        """
+
     def clock_us(self) -> int:
         """The gateway's clock, µs UTC, corrected by the hub's where that is known."""
 

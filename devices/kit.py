@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from devices.driver import DeviceState, Driver, DriverContext, Reading
+from devices.driver import DeviceState, Driver, DriverContext, Reading, Watermark
 from devices.loader import Loaded, load_devices
 from devices.packs import load_packs
 from protocol.errors import Code, ConfigError
@@ -67,6 +67,10 @@ class Bench:
     def watermark(self, source: str) -> bytes | None:
         """See `devices.driver.DriverContext`."""
         return self.watermarks.get(source)
+
+    async def note(self, watermark: Watermark) -> None:
+        """See `devices.driver.DriverContext`."""
+        self.watermarks[watermark.source] = watermark.value
 
     def clock_us(self) -> int:
         """See `devices.driver.DriverContext`."""

@@ -11,7 +11,7 @@ from agent.host.keyring import Keyring
 from agent.host.messages import Messages
 from agent.host.plan import Plan
 from agent.store.rest import RootKey
-from devices.driver import HealthSink, Probes
+from devices.driver import HealthSink, Probes, Watermark
 from protocol.errors import Code, ConfigError, ShanmenError
 from protocol.program.faults import cause
 
@@ -41,6 +41,9 @@ class _ProbeContext:
         """Always None: a probe begins nowhere."""
         del source
         return None
+
+    async def note(self, watermark: Watermark) -> None:
+        """Nothing is kept."""
 
     def clock_us(self) -> int:
         """The gateway's clock."""

@@ -88,6 +88,10 @@ class _Client(aiomqtt.Client):
         self.wake = asyncio.Event()
         self.unacknowledged: deque[Delivery] = deque()
         self.session_present = False
+        self.opened = asyncio.Event()  # the line stands; CONNECT waits for `greet`
+        self.is_greeted = False  # CONNECT is on its way
+        self.is_accepted: bool | None = None  # by CONNACK; None before it came
+        self._greeting: Callable[[], None] | None = None
         self.ended = False
         self.paused = False
         self.pauses = 0
@@ -103,6 +107,7 @@ class _Client(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         self.session_present = bool(flags.session_present)
+        self.is_accepted = not reason_code.is_failure
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:  # noqa: ARG002
@@ -230,13 +235,21 @@ class _Client(aiomqtt.Client):
         if self._misc_task is not None and not self._misc_task.done():
             self._loop.call_soon_threadsafe(self._misc_task.cancel)
 
-    def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+    def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:  # noqa: ARG002
         # aiomqtt wakes the loop through a pipe for each packet; the PUBACKs of one commit are
         # written in one turn here. The thread that connects has no loop of its own.
         if threading.get_ident() == self._loop_thread:
-            self._loop.call_soon(self._write, client, sock)
+            if self.is_greeted:
+                self._loop.call_soon(self._write, client, sock)
         else:
-            super()._on_socket_register_write(client, userdata, sock)
+            self._greeting = partial(self._write, client, sock)
+            self._loop.call_soon_threadsafe(self.opened.set)
+
+    def greet(self) -> None:
+        """Send CONNECT, which the thread that connects has queued; nothing on a dead line."""
+        if not self.ended and self._greeting is not None:
+            self.is_greeted = True
+            self._greeting()
 
     def _write(self, client: paho.Client, sock: Any) -> None:
         try:
@@ -278,9 +291,12 @@ class _Client(aiomqtt.Client):
 class Connection:
     """One connection to a broker: `async with`, subscribe, iterate, acknowledge."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, greets: bool = True) -> None:
+        """greets: False: `async with` opens the line, and CONNECT waits for `greet`."""
         self._settings = settings
+        self._greets = greets
         self._client: _Client | None = None
+        self._entering: asyncio.Task[object] | None = None
         self._subscribing: asyncio.Task[None] | None = None
 
     @property
@@ -290,27 +306,68 @@ class Connection:
         return self._client
 
     async def __aenter__(self) -> Self:
-        """Connect. Raises DriverError."""
+        """Open the line and, unless told otherwise, greet. Raises DriverError."""
         try:
             context = None
             if self._settings.tls is not None:
                 context = await asyncio.to_thread(self._settings.tls)
             self._client = _Client(self._settings, context)
-            await self._client.__aenter__()
+        except (OSError, ValueError) as error:
+            raise self._wrong_tls(error) from error
+        is_entered = False
+        try:
+            await self._open()
+            if self._greets:
+                await self.greet()
+            is_entered = True
+        finally:
+            if not is_entered:
+                await self.__aexit__()
+        return self
+
+    async def _open(self) -> None:
+        """Open the line; aiomqtt waits for CONNACK in the same call, so it goes on beside us."""
+        entering = self._entering = asyncio.create_task(
+            self.client.__aenter__(), name="mqtt connect"
+        )
+        opened = asyncio.create_task(self.client.opened.wait())
+        try:
+            await asyncio.wait((entering, opened), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            opened.cancel()
+        if entering.done():
+            await self.greet()  # says why
+
+    async def greet(self) -> None:
+        """Send CONNECT and wait for CONNACK. Raises DriverError."""
+        assert self._entering is not None
+        if not self._entering.done():
+            self.client.greet()
+        try:
+            await self._entering
         except aiomqtt.MqttError as error:
             raise translated(error, self._settings) from error
         except (OSError, ValueError) as error:
-            raise DriverError(
-                Code.CONFIG_INVALID, retry=False, field="tls", expected=str(error)
-            ) from error
-        return self
+            raise self._wrong_tls(error) from error
+
+    def _wrong_tls(self, error: Exception) -> DriverError:
+        return DriverError(Code.CONFIG_INVALID, retry=False, field="tls", expected=str(error))
+
+    @property
+    def left_session_alone(self) -> bool:
+        """Whether the broker surely made no new session: no CONNECT came, it refused, had ours."""
+        client = self.client
+        return not client.is_greeted or client.is_accepted is False or client.session_present
 
     async def __aexit__(self, *about: object) -> None:
         """Disconnect; the session stays at the broker."""
         client = self.client
-        if self._subscribing is not None:
-            self._subscribing.cancel()
-            await asyncio.gather(self._subscribing, return_exceptions=True)
+        tasks = [one for one in (self._subscribing, self._entering) if one is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not client.is_accepted:
+            client.ended = True  # nobody to say goodbye to
         client.leave()
         try:
             await client.__aexit__(None, None, None)

@@ -56,6 +56,15 @@ class _Route:
     device: str = ""
 
 
+class _Noted(msgspec.Struct, frozen=True, array_like=True):
+    """The watermark of our session."""
+
+    url: str
+    client_id: str
+    at_us: int  # when it was last there, gateway time; 0 if that is not known
+    is_asking: bool = False  # a CONNECT was about to be sent, and no answer is noted
+
+
 class MqttDriver:
     """Receives, dispatches, acknowledges; see `devices.driver.Driver`."""
 
@@ -71,17 +80,18 @@ class MqttDriver:
         self._routes = [self._json_route(one, key) for one in config.json]
         self._routes += [_Route(one.topic, self._lorawan.decode) for one in config.lorawan]
         self._silent_us = {one.id: one.silence_us for one in config.json if one.silence_us}
+        # What the broker keeps for us, and a new session has not.
+        self._kept = [name for name, it in config.promises.items() if it in {Promise.A, Promise.B}]
         promises = config.promises.values()
         self.promise = weakest(promises) if promises else Promise.C
         self._session_us: int | None = None  # when the broker surely had our session; 0: never
         self._session_noted_us = 0
+        self._is_asking = False  # noted: a CONNECT whose answer is not
 
     async def run(self) -> AsyncIterator[Reading]:
         """Connect, subscribe, yield; raises DriverError when the connection is lost."""
-        async with Connection(self._settings) as connection:
-            if self._session_us is None:
-                self._session_us = self._noted_session_us()
-            lost = None if connection.client.session_present else self._lost_session()
+        async with Connection(self._settings, greets=False) as connection:
+            lost = await self._greet(connection)
             connection.subscribe(self.config.filters, self._subscribed)
             if lost is not None:
                 yield lost
@@ -92,33 +102,65 @@ class MqttDriver:
                 else:
                     yield self._reading(delivery, connection)
 
+    async def _greet(self, connection: Connection) -> Reading | None:
+        """Connect; what is to be said of a session that the broker lost. Raises DriverError."""
+        if self._session_us is None:
+            noted = self._noted_session()
+            self._session_us, self._is_asking = noted.at_us, noted.is_asking
+        # A CONNECT whose answer nobody saw may have made the session that is found now.
+        is_in_doubt = self._is_asking
+        if self._session_us and self._kept and not is_in_doubt:
+            await self._note_asking(is_asking=True)
+        try:
+            await connection.greet()
+        except DriverError:
+            if self._is_asking and not is_in_doubt and connection.left_session_alone:
+                await self._note_asking(is_asking=False)
+            raise
+        if is_in_doubt or not connection.client.session_present:
+            return self._lost_session()
+        if self._is_asking:
+            await self._note_asking(is_asking=False)
+        return None
+
     def _subscribed(self) -> None:
         self._session_us = self._context.clock_us()
         self._context.health.changed(self.config.table.id, DeviceState.ONLINE)
 
     def _lost_session(self) -> Reading | None:
         """What is said of a broker that does not know us; None if it never did."""
-        since_us, self._session_us = self._session_us, 0
+        since_us, self._session_us, self._is_asking = self._session_us, 0, False
         if not since_us:
             return None
         self._context.health.count(self.config.table.id, "sessions_lost")
-        kept = [name for name, it in self.config.promises.items() if it in {Promise.A, Promise.B}]
-        lost = [Lost(resource=one, since_us=since_us, reason="session lost") for one in kept]
+        lost = [Lost(resource=one, since_us=since_us, reason="session lost") for one in self._kept]
         return Reading(lost=lost, watermarks=[self._session_mark(0)], promise=Promise.B)
 
-    def _session_mark(self, at_us: int) -> Watermark:
-        table = self.config.table
-        value = msgspec.msgpack.encode([table.url, table.client_id, at_us])
-        return Watermark(source=_SESSION, value=value)
+    async def _note_asking(self, *, is_asking: bool) -> None:
+        """Note that the broker is being asked for our session, or that it gave its answer.
 
-    def _noted_session_us(self) -> int:
-        """When this session was last there, by an earlier instance; 0 if that is not known."""
+        A broker that lost it says so once, and then has a new one. Whoever ends before that is
+        committed leaves the note, and the next instance knows that it may have missed it.
+        """
+        mark = self._session_mark(self._session_us or 0, is_asking=is_asking)
+        await self._context.note(mark)
+        self._is_asking = is_asking
+
+    def _session_mark(self, at_us: int, *, is_asking: bool = False) -> Watermark:
+        table = self.config.table
+        noted = _Noted(table.url, table.client_id, at_us, is_asking)
+        return Watermark(source=_SESSION, value=msgspec.msgpack.encode(noted))
+
+    def _noted_session(self) -> _Noted:
+        """What an earlier instance noted of this session."""
         table, noted = self.config.table, self._context.watermark(_SESSION)
+        nothing = _Noted(table.url, table.client_id, 0)
         try:
-            url, client_id, at_us = msgspec.msgpack.decode(noted or b"", type=tuple[str, str, int])
+            found = msgspec.msgpack.decode(noted or b"", type=_Noted)
         except msgspec.MsgspecError:
-            return 0
-        return at_us if (url, client_id) == (table.url, table.client_id) else 0
+            return nothing
+        is_ours = (found.url, found.client_id) == (table.url, table.client_id)
+        return found if is_ours else nothing
 
     async def probe(self) -> list[ProbeResult]:
         """Connect once under a name of our own: the running agent keeps its session."""

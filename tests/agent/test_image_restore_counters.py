@@ -23,7 +23,7 @@ from protocol.errors import UnavailableError
 from protocol.evidence import Shown
 from protocol.leaf import State
 from protocol.limits import RESUME_BYTES_MAX
-from tests.agent.kit import GATE, Site, identity, pack, record
+from tests.agent.kit import GATE, Site, identity, pack, record, watermark
 
 LOAD = ResourceSettings(local="load", pack=pack("test.load"))
 DOORS = [f"door-{n}/in_count" for n in range(1, 13)]
@@ -262,6 +262,27 @@ async def test_totals_are_exact_after_the_same_image_twice(tmp_path):
         assert of(site, "log") == building.log
 
 
+async def test_a_later_stream_is_newer_whatever_its_row_numbers(tmp_path):
+    """Each life counts on from the image and is shorter than the one before."""
+    draw, building = random.Random(16), Building()
+    site = site_at(tmp_path / "a")
+    async with site.running():
+        await day(site, building, draw, 1)
+        await site.drain()
+    image = site.image(tmp_path / "image")
+    async with site.running():
+        await day(site, building, draw, 24)
+        await site.drain()
+    for turns in (12, 6, 1):
+        site = restored_from(image, site, tmp_path / f"life{turns}")
+        async with site.running():
+            await Counting(site, building).report()
+            await site.drain()  # its first rows make the fork
+            await day(site, building, draw, turns)
+            await site.drain()
+        assert totals(site) == building.raw
+
+
 async def test_a_year_of_evidence_takes_little_memory(tmp_path):
     """Half a million headers may lie behind an image: pages are folded, not kept."""
     draw, building = random.Random(13), Building()
@@ -360,6 +381,63 @@ async def test_readings_under_way_are_refused_when_the_watermark_goes_back(tmp_p
         await restored.give(2)
         await again
         await restored.drain()
+    assert totals(restored) == building.raw
+
+
+async def test_what_class_a_gave_since_the_image_keeps_its_watermark(tmp_path):
+    """Its rows stay, for nobody gives them again: neither may its driver forget them."""
+    draw, building = random.Random(14), Building()
+    site = site_at(tmp_path / "a")
+
+    async def frame(site: Site, count: int) -> None:
+        """A radio device: its frame counter stands in the watermark."""
+        mark = watermark(count.to_bytes(4, "big"), "frames/d1")
+        await site.give(count, resource="load", driver="mqtt/radio", watermarks=mark)
+
+    async with site.running():
+        await day(site, building, draw, 1)
+        await frame(site, 10)
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        await frame(site, 20)
+        await day(site, building, draw, 1)
+        await site.drain()
+    restored = site.like(folder=image, core=None, sync=None)
+    async with restored.running():
+        await frame(restored, 30)
+        await finish(restored, Counting(restored, building))
+        kept = restored.core.pipeline.watermark("mqtt/radio", "frames/d1")
+    assert totals(restored) == building.raw
+    assert of(restored, "x") == [10, 20, 30]
+    assert int.from_bytes(kept or b"", "big") == 30
+
+
+async def test_a_second_fork_goes_back_to_where_the_first_one_went(tmp_path):
+    """A copy of the gateway speaks in the stream that the first one began, and of no counter."""
+    draw, building = random.Random(15), Building()
+    site = site_at(tmp_path / "a")
+    async with site.running():
+        await day(site, building, draw, 2)
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        await day(site, building, draw, 2)
+        await site.drain()
+    restored = site.like(folder=image, core=None, sync=None)
+    async with restored.running():
+        driver = Counting(restored, building)
+        building.pass_by(draw)
+        await driver.report()
+        await restored.drain()
+        assert driver.resets == 1
+        copy = restored_from(restored.image(tmp_path / "image2"), restored, tmp_path / "copy")
+        async with copy.running():
+            await copy.give(*range(100), resource="load")
+            await copy.drain()
+        building.pass_by(draw)
+        await restored.give(1)  # waits: what was noted before is not forgotten by itself
+        await driver.report()
+        await finish(restored, driver)
+        assert driver.resets == 2
     assert totals(restored) == building.raw
 
 

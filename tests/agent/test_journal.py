@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from agent.context import Context
 from agent.intake.journal import RING_BYTES, RING_OVERHEAD_BYTES
 from agent.store.ports import CoreSettings
-from devices.driver import Lost, Promise, Reading, Rejected, Watermark
+from devices.driver import DriverError, Lost, Promise, Reading, Rejected, Watermark
 from protocol.errors import Code, FatalError, UnavailableError
 from protocol.notes import Gap
 from tests.agent.kit import BAYS, GATE, Site, reading
@@ -395,6 +396,43 @@ async def test_what_a_source_lost_is_declared_by_the_commit_that_takes_it(tmp_pa
         assert restarted.core.pipeline.watermark("mqtt", "session") == b"0"
         await restarted.drain()
     assert [gap.reason for gap in gaps(restarted)] == ["session lost"]
+
+
+async def test_what_a_driver_notes_by_itself_is_durable_when_it_goes_on(tmp_path):
+    site, image = Site(tmp_path / "a"), tmp_path / "killed"
+    async with site.running(), asyncio.timeout(10):
+        await _context(site).note(Watermark(source="session", value=b"asking"))
+        site.image(image)
+    restarted = site.like(folder=image)
+    async with restarted.running():
+        assert _context(restarted).watermark("session") == b"asking"
+
+
+async def test_what_a_driver_could_not_note_ends_its_run_and_not_its_instance(
+    tmp_path, monkeypatch
+):
+    site = Site(tmp_path)
+    async with site.running(), asyncio.timeout(10):
+
+        def submit(_pending):
+            raise UnavailableError(Code.BUSY)
+
+        with monkeypatch.context() as full:
+            full.setattr(site.core.main.journal, "submit", submit)
+            with pytest.raises(DriverError):
+                await _context(site).note(Watermark(source="session", value=b"asking"))
+
+
+def _context(site: Site) -> Context:
+    """What the MQTT driver is lent; the rest of it is not for notes."""
+    return Context(
+        driver="mqtt",
+        health=None,
+        pipeline=site.core.pipeline,
+        clock=None,
+        keyring=None,
+        root=None,
+    )
 
 
 async def test_what_a_source_lost_before_its_first_record_waits_for_its_stream(tmp_path):

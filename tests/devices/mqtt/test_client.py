@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import tracemalloc
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
@@ -11,6 +11,7 @@ from devices.driver import DriverError, Lost, Reading
 from devices.kit import Bench, load
 from devices.mqtt.client import Connection
 from devices.mqtt.settings import Settings
+from protocol.errors import Code
 
 WAIT_S = 20
 CONNACK = b"\x20\x02\x01\x00"
@@ -165,6 +166,34 @@ async def test_a_message_above_the_bound_is_read_past_and_acknowledged(
     assert most < 2 << 20
 
 
+async def test_a_long_message_that_is_read_past_is_no_dead_broker():
+    """Its line is slow: the PINGRESPs stand behind it, and nothing of it reaches paho."""
+    pings = []
+
+    async def script(reader, writer):
+        await packet(reader)
+        writer.write(CONNACK + oversize(False, 1 << 20, later=1 << 20))
+
+        async def trickle():
+            left = 1 << 20
+            while len(pings) < 2:  # the second is sent only where the first was forgiven
+                writer.write(bytes(100))
+                left -= 100
+                await asyncio.sleep(0.02)
+            writer.write(bytes(left) + b"\xd0\x00" * 2 + publish(3))
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(trickle())
+            while True:
+                kind, _ = await packet(reader)
+                if kind == 0xC0:
+                    pings.append(kind)
+
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+        async with Connection(settings(port, packet_max=4096, keepalive_s=1)) as connection:
+            assert await take(connection, 2) == ["", "3"]
+
+
 async def test_a_large_packet_that_is_no_message_ends_the_connection():
     async def script(reader, writer):
         await packet(reader)
@@ -309,3 +338,113 @@ async def test_a_session_that_was_lost_while_nobody_ran_is_told_once(monkeypatch
         assert bench.health.total("sessions_lost") == 1
         assert not (await restarted()).lost
         assert not (await restarted("another")).lost
+
+
+PRESENT, FRESH, REFUSED = CONNACK, b"\x20\x02\x00\x00", b"\x20\x02\x00\x05"
+
+
+@asynccontextmanager
+async def asked(monkeypatch):
+    """Instances that end beside a broker, and what they share; the session is noted as there."""
+    monkeypatch.setattr("devices.mqtt.driver.STALE_EVERY_S", 0.01)
+    answers: list[bytes | None] = [PRESENT]
+    quick = SITE.replace("[[device]]", 'connect_timeout = "1s"\n[[device]]', 1)
+    bench = Bench()
+
+    async def script(reader, writer):
+        await packet(reader)
+        if answers[0] is None:
+            return
+        writer.write(answers[0])
+        while True:
+            kind, body = await packet(reader)
+            if kind == 0x82:
+                writer.write(b"\x90\x03" + body[:2] + b"\x01")
+
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+
+        async def first(answer: bytes | None, *, commit: bool = True) -> list[Lost]:
+            """What a new instance says first, a day later; killed after it."""
+            answers[0] = answer
+            bench.now_us += 86_400_000_000
+            driver = load(quick.format(port=port, client_id="gw")).drivers[0].make(bench)
+            async with aclosing(driver.run()) as readings:
+                reading = await anext(readings)
+            if commit:
+                bench.commit(reading)
+            return reading.lost
+
+        assert not await first(PRESENT)
+        yield first, bench
+
+
+async def test_a_lost_session_that_was_found_and_not_committed_is_found_again(monkeypatch):
+    """The CONNECT that found it made a new one: the next instance finds that."""
+    async with asked(monkeypatch) as (first, bench):
+        noted_us = bench.now_us
+        told = [Lost(resource="checks", since_us=noted_us, reason="session lost")]
+        assert await first(FRESH, commit=False) == told
+        assert await first(PRESENT) == told
+        assert not await first(PRESENT)
+
+
+async def test_a_connect_that_was_never_answered_may_have_hidden_a_loss(monkeypatch):
+    async with asked(monkeypatch) as (first, bench):
+        noted_us = bench.now_us
+        with pytest.raises(DriverError):
+            await first(None)
+        assert await first(PRESENT) == [
+            Lost(resource="checks", since_us=noted_us, reason="session lost")
+        ]
+        assert not await first(PRESENT)
+
+
+async def test_an_ordinary_kill_hides_nothing_and_says_nothing(monkeypatch):
+    """Killed while connected, after a refusal, after a line that never stood."""
+    async with asked(monkeypatch) as (first, bench):
+        assert not await first(PRESENT, commit=False)
+        with pytest.raises(DriverError):
+            await first(REFUSED)
+        with monkeypatch.context() as away:
+            away.setattr(Connection, "_open", unreachable)
+            with pytest.raises(DriverError):
+                await first(PRESENT)
+        assert not await first(PRESENT)
+        assert bench.health.total("sessions_lost") == 0
+
+
+async def unreachable(_connection) -> None:
+    raise DriverError(Code.UNREACHABLE)
+
+
+async def test_no_connect_goes_out_before_it_is_noted(monkeypatch):
+    async with asked(monkeypatch) as (first, bench):
+
+        async def note(_mark):
+            raise DriverError(Code.BUSY)
+
+        with monkeypatch.context() as full:
+            full.setattr(bench, "note", note)
+            with pytest.raises(DriverError):
+                await first(FRESH)
+        assert not await first(PRESENT), "the broker was not asked"
+
+
+async def test_a_line_that_stands_is_not_a_connect():
+    """What `greets=False` is for: the server hears nothing until it is told to."""
+    heard = asyncio.Event()
+
+    async def script(reader, writer):
+        await packet(reader)
+        heard.set()
+        writer.write(CONNACK)
+        await asyncio.sleep(3600)
+
+    async with scripted(script) as port, asyncio.timeout(WAIT_S):
+        async with Connection(settings(port), greets=False) as connection:
+            await asyncio.sleep(0.1)
+            assert not heard.is_set()
+            assert connection.left_session_alone
+            await connection.greet()
+            assert heard.is_set()
+            assert connection.client.session_present
