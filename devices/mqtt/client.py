@@ -11,6 +11,12 @@ Facts that this file stands on (tests/devices/mqtt/test_brokers.py tries each ag
 - While paused no PINGRESP is read. The pings still go out, and paho is told not to mind, or a full
   disk would end the connection once a minute.
 - paho reads any packet whole before it asks anybody: `sieve` stands between it and the socket.
+- A PINGRESP can tell that the broker holds nothing for us: it comes behind what was sent before,
+  and a broker whose window is acknowledged sends what it holds. So if all that was received is
+  acknowledged when a PINGREQ goes out, and no message comes before its answer, the broker held
+  none when it was asked. With a message on its way more may wait: the broker's window may be one.
+  mosquitto sends the next message while it takes a PUBACK; brokers that do it a little later
+  (nats-server) are why the PINGREQ waits `QUIET_S`.
 - PUBACKs go out in the order of receipt ([MQTT-4.6.0-2]), on the connection of their message only:
   packet ids mean nothing on the next one.
 """
@@ -28,6 +34,7 @@ from typing import Any, Final, Self
 
 import aiomqtt
 import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -41,6 +48,8 @@ from protocol.errors import Code
 #: Read at once: paho alone asks the kernel for one byte, one byte, and then for the rest.
 _READ_BYTES: Final = 4096
 _SKIP_BYTES: Final = 65_536  # read at once of what is left out
+#: How long all must be acknowledged before the broker is asked whether it holds more.
+QUIET_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -55,7 +64,9 @@ class Delivery:
 class _Client(aiomqtt.Client):
     """aiomqtt's client with a bounded queue of its own; messages skip aiomqtt's."""
 
-    def __init__(self, settings: Settings, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, settings: Settings, context: ssl.SSLContext | None, clock_us: Callable[[], int]
+    ) -> None:
         five = settings.version == "5"
         super().__init__(
             settings.host,
@@ -76,6 +87,9 @@ class _Client(aiomqtt.Client):
         self._client.connect_timeout = settings.timeout_s
         self._receive = self._client._sock_recv  # noqa: SLF001
         self._client._sock_recv = self._received  # type: ignore[method-assign]  # noqa: SLF001
+        self._send_ping, self._client._send_pingreq = self._client._send_pingreq, self._ping  # type: ignore[method-assign]  # noqa: SLF001
+        self._take_pong = self._client._handle_pingresp  # noqa: SLF001
+        self._client._handle_pingresp = self._pong  # type: ignore[method-assign]  # noqa: SLF001
         self._ahead = b""  # read from the socket, not yet taken by paho
         self._new_sieve = partial(Sieve, bytes_max=settings.packet_max, is_five=five)
         self._sieve = self._new_sieve()
@@ -87,6 +101,13 @@ class _Client(aiomqtt.Client):
         self.arrived: deque[Delivery] = deque()
         self.wake = asyncio.Event()
         self.unacknowledged: deque[Delivery] = deque()
+        self.drained_us = 0  # the last time at which the broker surely held nothing for us
+        self._clock_us = clock_us
+        self._quiet_from = math.inf  # when all was acknowledged
+        self._is_subscribed = False
+        self._ask_at = 0.0  # when the broker is asked again
+        self._asked_us: int | None = None  # with a PINGREQ that no message has followed so far
+        self._pings = 0  # not answered so far
         self.session_present = False
         self.opened = asyncio.Event()  # the line stands; CONNECT waits for `greet`
         self.is_greeted = False  # CONNECT is on its way
@@ -131,6 +152,7 @@ class _Client(aiomqtt.Client):
         self.arrived.append(delivery)
         if message.qos:
             self.unacknowledged.append(delivery)
+            self._asked_us = None
         self.wake.set()
         waiting = self._waiting()
         self.received_most = max(self.received_most, waiting)
@@ -143,6 +165,8 @@ class _Client(aiomqtt.Client):
         while self.unacknowledged and self.unacknowledged[0].done:
             first = self.unacknowledged.popleft()
             self._client.ack(first.mid, first.message.qos)
+        if not self.unacknowledged:
+            self._quiet_from = time.monotonic()
         self.taken()
 
     def taken(self) -> None:
@@ -277,11 +301,39 @@ class _Client(aiomqtt.Client):
             # No readiness of the socket announces what was read ahead, or TLS has decrypted.
             self._loop.call_soon(self._reader[1])
 
+    def subscribed(self) -> None:
+        """The broker has granted all subscriptions."""
+        self._is_subscribed = True
+        self._quiet_from = time.monotonic()
+
+    def _is_quiet(self) -> bool:
+        """Whether a PINGREQ that goes out now can prove that the broker holds nothing."""
+        quiet_s = time.monotonic() - self._quiet_from
+        return self._is_subscribed and not self.unacknowledged and quiet_s >= QUIET_S
+
+    def _ping(self) -> MQTTErrorCode:
+        """Send a PINGREQ, paho's or ours; another's answer must not pass for its own."""
+        if not self._pings and self._is_quiet():
+            self._asked_us = self._clock_us()
+        self._pings += 1
+        return self._send_ping()
+
+    def _pong(self) -> MQTTErrorCode:
+        """Take a PINGRESP."""
+        self._pings = max(0, self._pings - 1)
+        if self._asked_us is not None:
+            self.drained_us, self._asked_us = self._asked_us, None
+            self._ask_at = time.monotonic() + self._client.keepalive
+        return self._take_pong()
+
     async def _misc_loop(self) -> None:
         while True:
             if self.paused:
                 # An unread PINGRESP is not a dead broker.
                 self._client._last_bytes_received = time.monotonic()  # noqa: SLF001
+            if not self._pings and self._is_quiet() and time.monotonic() >= self._ask_at:
+                # paho pings where nothing was sent for a keepalive; a busy line would never ask.
+                self._client._last_msg_out = -math.inf  # noqa: SLF001
             if self._client.loop_misc() != paho.MQTT_ERR_SUCCESS:
                 self._end()
                 return
@@ -291,10 +343,21 @@ class _Client(aiomqtt.Client):
 class Connection:
     """One connection to a broker: `async with`, subscribe, iterate, acknowledge."""
 
-    def __init__(self, settings: Settings, *, greets: bool = True) -> None:
-        """greets: False: `async with` opens the line, and CONNECT waits for `greet`."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        greets: bool = True,
+        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        """Connect when entered.
+
+        greets: False: `async with` opens the line, and CONNECT waits for `greet`.
+        clock_us: what `drained_us` is told in.
+        """
         self._settings = settings
         self._greets = greets
+        self._clock_us = clock_us
         self._client: _Client | None = None
         self._entering: asyncio.Task[object] | None = None
         self._subscribing: asyncio.Task[None] | None = None
@@ -311,7 +374,7 @@ class Connection:
             context = None
             if self._settings.tls is not None:
                 context = await asyncio.to_thread(self._settings.tls)
-            self._client = _Client(self._settings, context)
+            self._client = _Client(self._settings, context, self._clock_us)
         except (OSError, ValueError) as error:
             raise self._wrong_tls(error) from error
         is_entered = False
@@ -405,6 +468,7 @@ class Connection:
                 raise DriverError(
                     Code.NOT_ALLOWED, after_s=REFUSED_AFTER_S, field="topic", value=pattern
                 )
+        self.client.subscribed()
         granted()
 
     async def deliveries(self, tick_s: float) -> AsyncIterator[Delivery | None]:

@@ -41,7 +41,7 @@ from protocol.errors import Code, ConfigError
 
 #: How often silent sensors are looked for, in seconds.
 STALE_EVERY_S: Final = 60.0
-#: How often it is noted that the broker has our session, in µs.
+#: How often it is noted from when on our session matters, in µs.
 _SESSION_EVERY_US: Final = 3_600_000_000
 _SESSION: Final = "session"  # its watermark
 
@@ -84,20 +84,22 @@ class MqttDriver:
         self._kept = [name for name, it in config.promises.items() if it in {Promise.A, Promise.B}]
         promises = config.promises.values()
         self.promise = weakest(promises) if promises else Promise.C
-        self._session_us: int | None = None  # when the broker surely had our session; 0: never
+        self._session_us: int | None = None  # nothing before it waits at the broker; 0: no session
         self._session_noted_us = 0
         self._is_asking = False  # noted: a CONNECT whose answer is not
 
     async def run(self) -> AsyncIterator[Reading]:
         """Connect, subscribe, yield; raises DriverError when the connection is lost."""
-        async with Connection(self._settings, greets=False) as connection:
+        clock_us = self._context.clock_us
+        async with Connection(self._settings, greets=False, clock_us=clock_us) as connection:
             lost = await self._greet(connection)
-            connection.subscribe(self.config.filters, self._subscribed)
+            granted = partial(self._subscribed, clock_us())
+            connection.subscribe(self.config.filters, granted)
             if lost is not None:
                 yield lost
             async for delivery in connection.deliveries(STALE_EVERY_S):
                 if delivery is None:
-                    for reading in self._tick():
+                    for reading in self._tick(connection):
                         yield reading
                 else:
                     yield self._reading(delivery, connection)
@@ -123,8 +125,9 @@ class MqttDriver:
             await self._note_asking(is_asking=False)
         return None
 
-    def _subscribed(self) -> None:
-        self._session_us = self._context.clock_us()
+    def _subscribed(self, asked_us: int) -> None:
+        # What an old session kept may still wait at the broker: that it answers says nothing of it.
+        self._session_us = self._session_us or asked_us
         self._context.health.changed(self.config.table.id, DeviceState.ONLINE)
 
     def _lost_session(self) -> Reading | None:
@@ -241,25 +244,25 @@ class MqttDriver:
         rejected = Rejected(device=name, reason=reason, detail=detail)
         return Reading(rejected=[rejected], promise=Promise.B)
 
-    def _tick(self) -> list[Reading]:
+    def _tick(self, connection: Connection) -> list[Reading]:
         """Once a minute: sensors gone stale, devices gone silent."""
         now_us = self._context.clock_us()
         for device, silent_us in self._silent_us.items():
             last_us = self._heard_us.setdefault(device, now_us)
             if now_us - last_us > silent_us:
                 self._context.health.changed(device, DeviceState.SILENT)
-        found = [self._lorawan.stale(now_us), self._session(now_us)]
+        found = [self._lorawan.stale(now_us), self._session(connection)]
         return [one for one in found if one is not None]
 
-    def _session(self, now_us: int) -> Reading | None:
-        """The broker has our session: remembered here, and noted for the next instance."""
+    def _session(self, connection: Connection) -> Reading | None:
+        """From when on a lost session is lost messages: also noted, for the next instance."""
         if not self._session_us:
             return None
-        self._session_us = now_us
-        if abs(now_us - self._session_noted_us) < _SESSION_EVERY_US:
+        self._session_us = connection.client.drained_us or self._session_us
+        if abs(self._session_us - self._session_noted_us) < _SESSION_EVERY_US:
             return None
-        self._session_noted_us = now_us
-        return Reading(watermarks=[self._session_mark(now_us)], promise=Promise.D)
+        self._session_noted_us = self._session_us
+        return Reading(watermarks=[self._session_mark(self._session_us)], promise=Promise.D)
 
 
 def _settings(
