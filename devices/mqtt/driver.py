@@ -126,18 +126,25 @@ class MqttDriver:
         return None
 
     def _subscribed(self, asked_us: int) -> None:
+        if self._is_asking:
+            # The session is new, and only now keeps anything for us; `_session` notes that soon.
+            self._session_us, self._session_noted_us, self._is_asking = asked_us, 0, False
         # What an old session kept may still wait at the broker: that it answers says nothing of it.
         self._session_us = self._session_us or asked_us
         self._context.health.changed(self.config.table.id, DeviceState.ONLINE)
 
     def _lost_session(self) -> Reading | None:
         """What is said of a broker that does not know us; None if it never did."""
-        since_us, self._session_us, self._is_asking = self._session_us, 0, False
+        since_us = self._session_us
         if not since_us:
             return None
+        # Until its subscriptions are granted the new one keeps nothing: that is to be told as well.
+        now_us = self._context.clock_us()
+        self._session_us, self._is_asking = now_us, True
         self._context.health.count(self.config.table.id, "sessions_lost")
         lost = [Lost(resource=one, since_us=since_us, reason="session lost") for one in self._kept]
-        return Reading(lost=lost, watermarks=[self._session_mark(0)], promise=Promise.B)
+        mark = self._session_mark(now_us, is_asking=True)
+        return Reading(lost=lost, watermarks=[mark], promise=Promise.B)
 
     async def _note_asking(self, *, is_asking: bool) -> None:
         """Note that the broker is being asked for our session, or that it gave its answer.

@@ -321,21 +321,21 @@ async def test_a_session_that_was_lost_while_nobody_ran_is_told_once(monkeypatch
     bench = Bench()
     async with scripted(script) as port, asyncio.timeout(WAIT_S):
 
-        async def restarted(client_id: str = "gw") -> Reading:
-            """The first reading of a new instance."""
+        async def restarted(client_id: str = "gw", count: int = 1) -> Reading:
+            """The first reading of a new instance, of which so many are committed."""
             bench.now_us += 2 * 3_600_000_000
             loaded = load(SITE.format(port=port, client_id=client_id))
-            (found,) = await bench.pump(loaded.drivers[0].make(bench), 1)
-            return found
+            return (await bench.pump(loaded.drivers[0].make(bench), count))[0]
 
         assert not (await restarted()).lost  # there was none before
         noted_us, present = bench.now_us, True
         assert not (await restarted()).lost  # and was too short to see that nothing waits
         present = False
-        assert (await restarted()).lost == [
+        assert (await restarted(count=2)).lost == [
             Lost(resource="checks", since_us=noted_us, reason="session lost")
         ]
         assert bench.health.total("sessions_lost") == 1
+        present = True
         assert not (await restarted()).lost
         assert not (await restarted("another")).lost
 
@@ -363,15 +363,19 @@ async def asked(monkeypatch):
 
     async with scripted(script) as port, asyncio.timeout(WAIT_S):
 
-        async def first(answer: bytes | None, *, commit: bool = True) -> list[Lost]:
-            """What a new instance says first, a day later; killed after it."""
+        async def first(
+            answer: bytes | None, *, commit: bool = True, notes: bool = True
+        ) -> list[Lost]:
+            """What a new instance says first, a day later; killed after it, or after its note."""
             answers[0] = answer
             bench.now_us += 86_400_000_000
             driver = load(quick.format(port=port, client_id="gw")).drivers[0].make(bench)
             async with aclosing(driver.run()) as readings:
                 reading = await anext(readings)
-            if commit:
-                bench.commit(reading)
+                if commit:
+                    bench.commit(reading)
+                if notes and reading.lost:
+                    bench.commit(await anext(readings))
             return reading.lost
 
         assert not await first(PRESENT)
@@ -383,7 +387,7 @@ async def test_a_lost_session_that_was_found_and_not_committed_is_found_again(mo
     async with asked(monkeypatch) as (first, bench):
         noted_us = bench.now_us
         told = [Lost(resource="checks", since_us=noted_us, reason="session lost")]
-        assert await first(FRESH, commit=False) == told
+        assert await first(FRESH, commit=False, notes=False) == told
         assert await first(PRESENT) == told
         assert not await first(PRESENT)
 
@@ -395,6 +399,16 @@ async def test_a_connect_that_was_never_answered_may_have_hidden_a_loss(monkeypa
             await first(None)
         assert await first(PRESENT) == [
             Lost(resource="checks", since_us=noted_us, reason="session lost")
+        ]
+        assert not await first(PRESENT)
+
+
+async def test_a_new_session_whose_subscriptions_nobody_saw_granted_keeps_nothing(monkeypatch):
+    async with asked(monkeypatch) as (first, bench):
+        assert await first(FRESH, notes=False)
+        told_us = bench.now_us
+        assert await first(PRESENT) == [
+            Lost(resource="checks", since_us=told_us, reason="session lost")
         ]
         assert not await first(PRESENT)
 

@@ -7,6 +7,7 @@ import pytest
 from devices.counting import CounterState
 from devices.driver import DeviceState, Promise
 from devices.kit import Bench, load
+from devices.mqtt.client import Connection
 from devices.mqtt.decoder import Message
 from devices.mqtt.driver import split_host
 from devices.mqtt.topics import covers, matches, overlap, problem_of, subscriptions
@@ -125,10 +126,11 @@ def test_silent_device_is_reported_once_it_is_late():
     bench = Bench()
     driver = gate(bench)
     driver.decode(Message(topic="gate", payload=b'{"id": 1, "n": 1}'), bench.clock_us())
-    driver._tick()
+    connection = Connection(driver._settings, clock_us=bench.clock_us)
+    driver._tick(connection)
     assert bench.health.states.get("gate") is not DeviceState.SILENT
     bench.now_us += 11 * 60_000_000
-    driver._tick()
+    driver._tick(connection)
     assert bench.health.states["gate"] is DeviceState.SILENT
 
 
