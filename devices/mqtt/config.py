@@ -86,5 +86,8 @@ class JsonDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     connection: JsonConnection
     time: TimeTable = TimeTable()
     only: OnlyTable | None = None
+    # Path of an array in the message, "$": the message is one. Each item is a record; paths begin
+    # at it then, and with "$." at the message.
+    each: Text | None = None
     map: dict[str, FieldMap]
     policy: PolicyTable = PolicyTable()

@@ -1,4 +1,6 @@
-"""One JSON message of one device -> one reading; pure: no IO, no clock, state is explicit.
+"""One JSON message of one device -> its readings; pure: no IO, no clock, state is explicit.
+
+One reading, or one for each item of the array that `each` names: an item has an id of its own.
 
 Class A where `policy.dedup_key` names the message's id, class D where a field is a counter's total,
 class B else. Retained messages only initialise counters, they are never events (R48).
@@ -23,7 +25,7 @@ from devices.driver import (
     printable,
 )
 from devices.mapping import Fault, dig
-from devices.mqtt.source import JsonSource
+from devices.mqtt.source import WHOLE, JsonSource
 from devices.times import Judged
 from protocol.errors import DecodeError
 from protocol.records import Record, Value
@@ -32,6 +34,8 @@ from protocol.times import NO_MARKS, Quality
 _BOM = b"\xef\xbb\xbf"
 #: Largest JSON message of a device, in bytes: gates and counters send hundreds.
 PAYLOAD_BYTES_MAX = 65_536
+#: Items of an array, at most.
+ITEMS_MAX = 1_000
 #: Devices that one wildcard entry without a list of `devices` may have.
 DEVICES_MAX = 1024
 
@@ -70,20 +74,42 @@ class JsonDecoder:
         self._names: set[str] = set()
         self._recent: deque[bytes] = deque(maxlen=source.repeat_memory)
 
-    def decode(self, message: Message, gateway_us: int) -> Reading:
-        """The reading of one message; its `ack` is the shell's to add. Never raises."""
+    def decode(self, message: Message, gateway_us: int) -> list[Reading]:
+        """The readings of one message, at least one; `ack` is the shell's to add. Never raises."""
         device = self.source.device_of(message.topic)
         if device is None or not self._has_room(device):
             name = printable(message.topic, DEVICE_CHARS_MAX)
             reason = "unknown-device" if device is None else "too-many-devices"
-            return self._refused(name, reason, message, "topic")
+            return [self._refused(name, reason, message, "topic")]
         document, reason = _document(message.payload)
         if reason:
-            return self._refused(device, reason, message, "")
+            return [self._refused(device, reason, message, "")]
         if message.retained and not self.source.counters:
             self._count(device, "retained")
-            return Reading(promise=self.source.promise)
-        return self._record(device, document, message, gateway_us)
+            return [Reading(promise=self.source.promise)]
+        if self.source.each is None:
+            return [self._record(device, document, message, gateway_us)]
+        return self._items(device, document, message, gateway_us)
+
+    def _items(
+        self, device: str, document: Any, message: Message, gateway_us: int
+    ) -> list[Reading]:
+        """A reading of each item of the array; at least one, for the acknowledgement."""
+        items = dig(document, self.source.each or ())
+        if not isinstance(items, list) or len(items) > ITEMS_MAX:
+            reason = "too-many-items" if isinstance(items, list) else "not-an-array"
+            return [self._refused(device, reason, message, "each")]
+        is_repeat = self._is_repeat(message)
+        readings = []
+        for one in items:
+            # What is refused of an item is kept without its neighbours.
+            part = msgspec.structs.replace(message, payload=msgspec.json.encode(one))
+            if not isinstance(one, dict | list):
+                readings.append(self._refused(device, "not-an-object", part, "each"))
+                continue
+            item = {**one, WHOLE: document} if isinstance(one, dict) else one
+            readings.append(self._record(device, item, part, gateway_us, is_repeat=is_repeat))
+        return readings or [Reading(promise=self.source.promise)]
 
     def _has_room(self, device: str) -> bool:
         """Whether a device may have state of its own: under a wildcard anybody can invent names."""
@@ -99,11 +125,20 @@ class JsonDecoder:
         document, reason = _document(message.payload)
         return not reason and _plain(dig(document, only.steps)) in only.equals
 
-    def _record(self, device: str, document: Any, message: Message, gateway_us: int) -> Reading:
+    def _record(
+        self,
+        device: str,
+        document: Any,
+        message: Message,
+        gateway_us: int,
+        *,
+        is_repeat: bool | None = None,
+    ) -> Reading:
+        """is_repeat: whether the message came before, None where nobody has looked yet."""
         source = self.source
         found = interpret(document, source.mapping, source.pack, source.time, gateway_us)
         values, time, quality = found.values, found.time, found.quality
-        identity, repeated = self._identity(device, document, message)
+        identity, repeated = self._identity(device, document, message, is_repeat=is_repeat)
         quality |= int(repeated)
         watermarks: list[Watermark] = []
         keep = True
@@ -134,7 +169,7 @@ class JsonDecoder:
         )
 
     def _identity(
-        self, device: str, document: Any, message: Message
+        self, device: str, document: Any, message: Message, *, is_repeat: bool | None
     ) -> tuple[bytes | None, Quality]:
         source = self.source
         if source.dedup_steps:
@@ -144,13 +179,17 @@ class JsonDecoder:
             self._count(device, "no_id")
         if source.promise is Promise.D:
             return None, NO_MARKS
-        digest = blake2b(message.payload, digest_size=8, key=message.topic.encode()[:64]).digest()
-        seen = digest in self._recent
-        self._recent.append(digest)
-        if message.dup or seen:
+        if self._is_repeat(message) if is_repeat is None else is_repeat:
             self._count(device, "maybe_repeat")
             return None, Quality.MAYBE_REPEAT
         return None, NO_MARKS
+
+    def _is_repeat(self, message: Message) -> bool:
+        """Whether the same bytes came before; from now on they have."""
+        digest = blake2b(message.payload, digest_size=8, key=message.topic.encode()[:64]).digest()
+        seen = digest in self._recent
+        self._recent.append(digest)
+        return message.dup or seen
 
     def _count_totals(
         self,
@@ -224,7 +263,8 @@ class JsonDecoder:
             for fault in faults
         ]
         if self.source.quarantine_unknown and isinstance(document, dict):
-            unknown = [str(key) for key in document if str(key) not in self.source.known_keys]
+            known = self.source.known_keys
+            unknown = [str(key) for key in document if str(key) not in known and key != WHOLE]
             if unknown:
                 detail = printable(", ".join(unknown))
                 found.append(self._rejected(device, "unknown-field", message, detail))

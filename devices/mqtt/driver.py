@@ -6,7 +6,7 @@ is rejected with its reason and acknowledged: it must not block the session for 
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ class _Route:
     """A decoder and the topics that are its."""
 
     topic: str
-    decode: Callable[[Message, int], Reading]
+    decode: Callable[[Message, int], Sequence[Reading]]  # at least one
     accepts: Callable[[Message], bool] | None = None
     device: str = ""
 
@@ -78,7 +78,7 @@ class MqttDriver:
             config.lorawan, watermark=context.watermark, count=context.health.count
         )
         self._routes = [self._json_route(one, key) for one in config.json]
-        self._routes += [_Route(one.topic, self._lorawan.decode) for one in config.lorawan]
+        self._routes += [_Route(one.topic, self._uplink) for one in config.lorawan]
         self._silent_us = {one.id: one.silence_us for one in config.json if one.silence_us}
         # What the broker keeps for us, and a new session has not.
         self._kept = [name for name, it in config.promises.items() if it in {Promise.A, Promise.B}]
@@ -102,7 +102,8 @@ class MqttDriver:
                     for reading in self._tick(connection):
                         yield reading
                 else:
-                    yield self._reading(delivery, connection)
+                    for reading in self._readings(delivery, connection):
+                        yield reading
 
     async def _greet(self, connection: Connection) -> Reading | None:
         """Connect; what is to be said of a session that the broker lost. Raises DriverError."""
@@ -194,33 +195,43 @@ class MqttDriver:
         accepts = decoder.accepts if source.only is not None else None
         return _Route(source.topic, decoder.decode, accepts, source.id)
 
-    def _reading(self, delivery: Delivery, connection: Connection) -> Reading:
-        """Decode one delivery; its acknowledgement is bound to its connection."""
+    def _uplink(self, message: Message, now_us: int) -> list[Reading]:
+        return [self._lorawan.decode(message, now_us)]
+
+    def _readings(self, delivery: Delivery, connection: Connection) -> list[Reading]:
+        """Decode one delivery; its acknowledgement is bound to its connection.
+
+        It goes with the last reading: commits keep the order, so all are committed then. A crash in
+        between makes the broker deliver all again, and ids tell what was committed.
+        """
         now_us = self._context.clock_us()
         message = delivery.message
-        reading = self.decode(message, now_us)
+        readings = list(self.decode(message, now_us))
         if message.qos == 0:
-            return reading
+            return readings
         # Totals may wait for the next commit; but not while they fill the broker's window.
-        hurry = reading.promise is Promise.D and connection.client.half_full
-        return replace(
-            reading,
-            promise=Promise.B if hurry else reading.promise,
+        last = readings[-1]
+        hurry = last.promise is Promise.D and connection.client.half_full
+        readings[-1] = replace(
+            last,
+            promise=Promise.B if hurry else last.promise,
             ack=partial(connection.acknowledge, delivery),
         )
+        return readings
 
-    def decode(self, message: Message, now_us: int) -> Reading:
-        """The reading of one message, without its acknowledgement; for the test kit as well."""
+    def decode(self, message: Message, now_us: int) -> Sequence[Reading]:
+        """The readings of one message, at least one, without its acknowledgement."""
         if message.left_out:
-            return self._too_large(message)
+            return [self._too_large(message)]
         for route in self._routes:
             if matches(route.topic, message.topic) and (
                 route.accepts is None or route.accepts(message)
             ):
-                reading = route.decode(message, now_us)
-                self._heard(route, reading, now_us)
-                return reading
-        return self._nobodys(message)
+                readings = route.decode(message, now_us)
+                for reading in readings:
+                    self._heard(route, reading, now_us)
+                return readings
+        return [self._nobodys(message)]
 
     def _heard(self, route: _Route, reading: Reading, now_us: int) -> None:
         health = self._context.health

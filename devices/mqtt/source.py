@@ -10,6 +10,9 @@ from devices.mqtt.topics import problem_of
 from protocol.packs import Pack
 from protocol.program.walk import Walk
 
+#: In paths: the message itself, where they begin at an item of it.
+WHOLE = "$"
+
 
 @dataclass(frozen=True, slots=True)
 class Only:
@@ -34,6 +37,7 @@ class JsonSource:
     promise: Promise
     dedup_steps: tuple[Steps, ...]
     time: TimeRule
+    each: Steps | None  # where the array stands whose items are records
     only: Only | None
     device_level: int | None
     devices: frozenset[str] | None
@@ -68,6 +72,9 @@ def compile_source(
         walk.add(f"{path}.connection.topic", wrong, table.connection.topic)
     _check_level(table, walk, path)
     counters = tuple(one for one in mapping if one.counter is not None)
+    if table.each is not None and counters:
+        # Of one device the newest total counts; nobody knows whose an item of an array is.
+        walk.add(f"{path}.each", "each-with-counter", table.each)
     if len(walk.problems) > before or time is None:
         return None
     return JsonSource(
@@ -82,6 +89,7 @@ def compile_source(
         promise=_promise(table, counters),
         dedup_steps=tuple(steps_of(one) for one in table.policy.dedup_key),
         time=time,
+        each=_each(table.each),
         only=_only(table.only),
         device_level=table.connection.device_level,
         devices=None if table.connection.devices is None else frozenset(table.connection.devices),
@@ -114,6 +122,10 @@ def _check_level(table: JsonDevice, walk: Walk, path: str) -> None:
 
 def _only(table: OnlyTable | None) -> Only | None:
     return None if table is None else Only(steps_of(table.path), frozenset(table.equals))
+
+
+def _each(path: str | None) -> Steps | None:
+    return None if path is None else () if path == WHOLE else steps_of(path)
 
 
 def _known_keys(table: JsonDevice) -> frozenset[str]:

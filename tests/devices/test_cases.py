@@ -48,7 +48,7 @@ def feed(driver, bench: Bench, order: dict):
     elif "read" in order:
         yield from feed_registers(driver, bench, order)
     else:
-        yield driver.decode(message_of(order), bench.clock_us())
+        yield from driver.decode(message_of(order), bench.clock_us())
 
 
 def feed_line(driver: SerialDriver, bench: Bench, order: dict):

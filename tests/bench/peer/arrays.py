@@ -1,8 +1,8 @@
 """A plug-in driver for arrays: one message of a broker holds many records of one device.
 
-`mqtt/json` makes one record of a message. Where a device sends arrays the documented way is a driver of
-one's own (docs/drivers/adding-a-driver.md), on the connection and the mapping that mqtt/json has: class
-A, the message's identity is its first and last id and its length. `[[device]]` is that of mqtt/json
+`mqtt/json` with `each` makes a reading of each item, which has an identity of its own. Here the whole array
+is one reading of class A, the message's identity is its first and last id and its length: a driver of one's
+own (docs/drivers/adding-a-driver.md), on the connection and the mapping that mqtt/json has. `[[device]]` is that of mqtt/json
 with an `[[mqtt]]` table as `broker` in place of `connection.mqtt`; the map's paths begin at an item.
 """
 
@@ -58,11 +58,15 @@ def decode(source: JsonSource, message: Message, gateway_us: int) -> Reading:
     )
 
 
+def _decode(source: JsonSource, message: Message, gateway_us: int) -> list[Reading]:
+    return [decode(source, message, gateway_us)]
+
+
 class ArrayDriver(MqttDriver):
     """The connection, acknowledgements and reconnects are mqtt/json's."""
 
     def _json_route(self, source: JsonSource, key: bytes) -> _Route:
-        return _Route(source.topic, partial(decode, source), None, source.id)
+        return _Route(source.topic, partial(_decode, source), None, source.id)
 
 
 def load(devices: list[tuple[str, Mapping[str, Any]]], request: Request) -> Iterable[DriverPlan]:

@@ -49,7 +49,7 @@ class Site:
         } | event
         topic = f"application/a/device/{EUI}/event/up"
         message = Message(topic=topic, payload=json.dumps(body).encode())
-        reading = self.driver.decode(message, self.bench.clock_us())
+        (reading,) = self.driver.decode(message, self.bench.clock_us())
         self.bench.commit(reading)
         return reading
 
@@ -169,7 +169,7 @@ def test_R48_retained_event_is_ignored():
         payload=json.dumps(body).encode(),
         retained=True,
     )
-    assert site.driver.decode(message, site.bench.clock_us()).rows == []
+    assert site.driver.decode(message, site.bench.clock_us())[0].rows == []
 
 
 def test_battery_and_reception_stay_out_of_the_bays_records():

@@ -111,7 +111,7 @@ def test_nothing_clear_of_a_ticket_is_kept_whatever_happens():
         b'{"id": 4, "ticket": "SECRET-77", ',
     ):
         message = Message(topic="gate", payload=payload)
-        reading = driver.decode(message, bench.clock_us())
+        (reading,) = driver.decode(message, bench.clock_us())
         assert "SECRET" not in repr(reading.rows) + repr(reading.rejected) + repr(message)
 
 
@@ -142,7 +142,7 @@ def test_device_that_is_not_understood_is_garbled():
 
 def test_a_message_that_was_left_out_is_rejected_with_topic_and_length():
     bench = Bench()
-    reading = gate(bench).decode(Message(topic="gate", payload=b"", left_out=9_000), 1)
+    (reading,) = gate(bench).decode(Message(topic="gate", payload=b"", left_out=9_000), 1)
     assert [(one.reason, one.detail, one.raw) for one in reading.rejected] == [
         ("too-large", "gate, 9000 bytes", b"")
     ]
@@ -186,7 +186,7 @@ map = { in_count = { path = "n", counter = { wrap = 65536 } } }
     bench = Bench()
     bench.watermarks["counter/c/c/in_count"] = b"\xff\x00rubbish"
     driver = load(text).drivers[0].make(bench)
-    reading = driver.decode(Message(topic="c", payload=b'{"n": 500}'), bench.clock_us())
+    (reading,) = driver.decode(Message(topic="c", payload=b'{"n": 500}'), bench.clock_us())
     record = reading.rows[0].records[0]
     assert (record.values["in_count"], Quality.REBASED in Quality(record.quality)) == (0, True)
     assert bench.health.total("watermark_unreadable") == 1
@@ -199,9 +199,9 @@ def test_invented_device_names_are_bounded():
     driver = load(text).drivers[0].make(bench)
     payload = b'{"id": 1, "n": 1}'
     for number in range(1025):
-        reading = driver.decode(Message(topic=f"gate/{number}", payload=payload), 1)
+        (reading,) = driver.decode(Message(topic=f"gate/{number}", payload=payload), 1)
     assert reading.rejected[0].reason == "too-many-devices"
-    known = driver.decode(Message(topic="gate/7", payload=payload), 1)
+    (known,) = driver.decode(Message(topic="gate/7", payload=payload), 1)
     assert known.rows
 
 
@@ -221,7 +221,7 @@ map = { occupancy = { path = "n", range = [-1000, 100000] } }
 """
     bench = Bench()
     driver = load(text).drivers[0].make(bench)
-    reading = driver.decode(Message(topic="z", payload=b'{"n": -2}'), bench.clock_us())
+    (reading,) = driver.decode(Message(topic="z", payload=b'{"n": -2}'), bench.clock_us())
     record = reading.rows[0].records[0]
     assert record.values["occupancy"] == 0
     assert Quality.REBASED in Quality(record.quality)
@@ -263,7 +263,7 @@ def test_a_total_that_was_counted_before_is_no_increment_beside_one_that_was_not
         payload = b'{"in": %d, "out": %d}' % (came, went)
         bench.now_us += 60_000_000
         message = Message(topic="c", payload=payload, dup=dup)
-        (rows,) = driver.decode(message, bench.clock_us()).rows
+        (rows,) = driver.decode(message, bench.clock_us())[0].rows
         return rows.records[0].values
 
     report(1_000_000, 990_000)
