@@ -239,6 +239,7 @@ class Core:
             if self.vault is not None:
                 tasks.create_task(self.vault.run(), name="vault")
                 tasks.create_task(self._keep_vault(self.vault), name="vault-keeping")
+                tasks.create_task(self._stop_both(self.vault), name="stopping")
         await self._last_notes(self.keeping.tell_losses())  # what the last commits could not take
         if self.vault is not None:
             await self._last_notes(self.vault.tell_losses())
@@ -278,9 +279,15 @@ class Core:
     def stop(self) -> None:
         """Commit what is pending and let `run` end; readings that come later are refused."""
         self._stopping.set()
+        if self.vault is None:
+            self.main.stop()
+
+    async def _stop_both(self, vault: Lane) -> None:
+        """Stop the files once no reading is half committed: one part of it in each."""
+        await self._stopping.wait()
+        await self.pipeline.settle()
         self.main.stop()
-        if self.vault is not None:
-            self.vault.stop()
+        vault.stop()
 
     async def close(self) -> None:
         """Close the files; `run` must have ended."""

@@ -7,6 +7,7 @@ look like as columns is decided once a commit group (`groups.prepare`), not once
 import asyncio
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from agent.intake.covered import Key
 from agent.intake.groups import MAY_WAIT, Pending
@@ -19,6 +20,10 @@ from agent.store.resources import Bound, Counters
 from agent.store.rest import RootKey
 from devices.driver import Promise, Reading
 from protocol.errors import Code, UnavailableError
+
+#: How long a stop waits for the second commit of a reading; a full vault may take nothing.
+SETTLE_S: Final = 2.0
+_REJECTED_BYTES: Final = 256  # of a rejection beside its raw bytes
 
 
 class Pipeline:
@@ -40,6 +45,7 @@ class Pipeline:
         self._routes = Routes(vault.bounds if vault is not None else (), feeds)
         #: By source: the file (None: both, or not known yet) and the future of its last reading.
         self._last: dict[Key, tuple[Lane | None, asyncio.Future[None]]] = {}
+        self._open: set[asyncio.Future[None]] = set()  # of readings that go to both, in turn
         self._bounds = bounds
         self._clock = clock
         self._seen_key = root.derive(b"seen")
@@ -69,6 +75,8 @@ class Pipeline:
             future = self._submit(lane, parts[0][1], driver)
         else:
             future = asyncio.ensure_future(self._in_turn(self._vault, parts, driver, waits))
+            self._open.add(future)
+            future.add_done_callback(self._open.discard)
             lane = None
         self._last.update(dict.fromkeys(sources, (lane, future)))
         return future
@@ -79,6 +87,11 @@ class Pipeline:
             await self._main.journal.room()
         if promise in MAY_WAIT:
             await self._main.polled_room.wait()
+
+    async def settle(self) -> None:
+        """Before a stop: wait for readings that are in one file and not yet in the other."""
+        if self._open:
+            await asyncio.wait(tuple(self._open), timeout=SETTLE_S)
 
     def watermark(self, driver: str, source: str) -> bytes | None:
         """The last committed watermark of a driver's source; from memory."""
@@ -99,6 +112,8 @@ class Pipeline:
             count = len(rows.records)
             records += count
             size += count * (bound.record_bytes if bound is not None else 256.0)
+        for bad in reading.rejected:
+            size += len(bad.raw) + _REJECTED_BYTES
         key = None
         if reading.identity is not None:
             state = self._hashes.get(driver)
@@ -137,11 +152,14 @@ class Pipeline:
         before it failed, or the hub set the driver's sources back meanwhile.
         """
         resets = self._main.journal.resets[driver]
+        counts = parts[0][1].promise is not Promise.C  # what cannot be asked again is not refused
         for future in before:
             await asyncio.wait((future,))
+            if not counts:
+                continue
             if future.cancelled() or future.exception() is not None:
                 raise UnavailableError(Code.BUSY, field="journal", value=driver)
         for is_inside, part in parts:
-            if self._main.journal.resets[driver] != resets:
+            if counts and self._main.journal.resets[driver] != resets:
                 raise UnavailableError(Code.BUSY, field="journal", value=driver)
             await self._submit(vault if is_inside else self._main, part, driver)

@@ -55,7 +55,7 @@ class Slot:
     last_error: str = ""
     running: bool = False
     began_s: float = 0.0  # of the present run, by the loop's clock
-    pump: "Pump | None" = None
+    pump: "Pump | None" = None  # of the present run, or of the last one
 
 
 class Supervisor:
@@ -106,11 +106,17 @@ class Supervisor:
     async def _once(self, slot: Slot) -> float:
         """Run a driver until it ends; returns the wait in seconds that it asks for."""
         try:
+            before = slot.pump
             if slot.driver is None:
-                slot.driver = slot.make()
+                if before is not None:
+                    # It begins where sources stand: what the old one gave must be in that, or out.
+                    await before.settled()
+                slot.driver, before = slot.make(), None
             slot.running = True
             alarm = self._health.raise_alarm
-            slot.pump = Pump(slot.name, slot.driver, self._intake, self._paused, alarm)
+            slot.pump = Pump(
+                slot.name, slot.driver, self._intake, self._paused, alarm, before=before
+            )
             await slot.pump.run()
             self._failed(slot, "ended")
         except DriverError as error:
@@ -127,7 +133,7 @@ class Supervisor:
             self._failed(slot, type(error).__name__)
             _LOG.exception("driver broke", extra={"driver": slot.name})
         finally:
-            slot.running, slot.pump = False, None
+            slot.running = False
         return 0.0
 
     def _failed(self, slot: Slot, reason: str) -> None:
@@ -159,7 +165,10 @@ class Pump:
         intake: Intake,
         paused: asyncio.Event,
         alarm: Callable[..., None],
+        *,
+        before: "Pump | None" = None,
     ) -> None:
+        """before: of the same instance, whose readings under way are looked after here now."""
         self._alarm = alarm
         self._paused = paused
         self._name = name
@@ -169,6 +178,26 @@ class Pump:
         self._records = 0
         self._has_room = asyncio.Event()
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if before is not None:
+            self._take_over(before)
+
+    def _take_over(self, before: "Pump") -> None:
+        under_way = self._under_way = before.hand_over()
+        self._records = sum(count for _, count in under_way)
+        if under_way:
+            under_way[0][0].add_done_callback(self._done)
+
+    def hand_over(self) -> "deque[tuple[asyncio.Future[None], int]]":
+        """What is under way, with the records of each: another pump looks after it from now on."""
+        under_way, self._under_way = self._under_way, deque()
+        if under_way:
+            under_way[0][0].remove_done_callback(self._done)
+        return under_way
+
+    async def settled(self) -> None:
+        """Wait until everything that was handed over is committed or refused."""
+        if waiting := [future for future, _ in self._under_way if not future.done()]:
+            await asyncio.wait(waiting)
 
     def fail(self, reason: str) -> None:
         """End the driver; a new instance asks its source again from what is committed."""
@@ -215,6 +244,8 @@ class Pump:
                 await readings.aclose()
 
     def _submit(self, reading: Reading) -> None:
+        if self._under_way and self._under_way[0][0].done():
+            self._done(self._under_way[0][0])  # its callback may not have had its turn
         if self._failure.done():
             # It counts from a watermark that was taken back, or from what was not committed.
             raise UncommittedError(self._failure.result())

@@ -88,6 +88,7 @@ class Journal:
         self._has_room.set()
         self._failed: BaseException | None = None
         self._stopping = False
+        self._has_ended = False
 
     async def load(self) -> None:
         """Read what was seen, and the watermarks; their number is bounded by the configuration."""
@@ -108,6 +109,8 @@ class Journal:
         """
         if self._failed is not None:
             raise FatalError(Code.STORAGE_UNKNOWN) from self._failed
+        if self._has_ended:
+            raise UnavailableError(Code.STOPPING)
         if pending.reading.promise is Promise.C and not self._enter_ring(pending):
             return
         if self._records > 4 * PENDING_RECORDS_MAX:
@@ -165,6 +168,7 @@ class Journal:
                 await self._commit_group()
         finally:
             self._failed = sys.exception()  # None after a stop
+            self._has_ended = True
             self.give_up()
 
     def stop(self) -> None:

@@ -54,6 +54,9 @@ class Losses:
         """Count a reading that nobody has any more, and for which there is no room."""
         if reading.rejected:
             self.add("", NO_ROOM, len(reading.rejected), at_us, driver=driver)
+        for lost in reading.lost:
+            if lost.resource in self._bounds:
+                self._keep(driver, lost, at_us)
         for rows in reading.rows:
             bound = self._bounds.get(rows.resource)
             if bound is not None:
@@ -95,9 +98,13 @@ class Losses:
         """After a commit that declared losses, with what waits for its stream."""
         self._has_declared = True
         for driver, lost in waiting:
-            loss = Loss(lost.resource, lost.reason, driver)
-            since_us = self._by.get(loss, (0, lost.since_us, 0))[1]
-            self._by[loss] = (0, since_us, at_us)
+            self._keep(driver, lost, at_us)
+
+    def _keep(self, driver: str, lost: Lost, at_us: int) -> None:
+        """What a source lost, until a note can tell it."""
+        loss = Loss(lost.resource, lost.reason, driver)
+        since_us = self._by.get(loss, (0, lost.since_us, 0))[1]
+        self._by[loss] = (0, since_us, at_us)
 
     async def tell(
         self, database: Database, register: Register, random: Randomness, *, at_once: bool

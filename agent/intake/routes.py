@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 
 from msgspec.structs import replace
 
+from agent.intake.groups import MAY_WAIT
 from devices.driver import Lost, Promise, Reading, Rows
 
 
@@ -45,11 +46,14 @@ class Routes:
             if rows[0] or lost[0] or driver in self._insiders:
                 return [(True, reading)]
             # Neither refusals nor positions wait for a full vault where their driver feeds others.
-            is_inside = bool(reading.rejected)
-            return [(is_inside, replace(reading, promise=Promise.B) if is_inside else reading)]
+            return [(True, _hurried(reading))] if reading.rejected else [(False, reading)]
         if not rows[0] and not lost[0] and not reading.rejected:
             return [(False, reading)]
         first = replace(reading, rows=rows[0], lost=lost[0], watermarks=[], ack=None)
-        if not rows[0]:
-            first = replace(first, promise=Promise.B)
-        return [(True, first), (False, replace(reading, rows=rows[1], lost=lost[1], rejected=[]))]
+        last = replace(reading, rows=rows[1], lost=lost[1], rejected=[])
+        return [(True, first if rows[0] else _hurried(first)), (False, last)]
+
+
+def _hurried(reading: Reading) -> Reading:
+    """Committed at once where it might wait: a full vault lets go of what does not wait."""
+    return replace(reading, promise=Promise.B) if reading.promise in MAY_WAIT else reading

@@ -59,10 +59,12 @@ class LorawanDecoder:
             return self._join(event)
         return self._uplink(source, event, message, gateway_us)
 
-    def stale(self, now_us: int) -> Reading | None:
-        """Bays whose sensors are silent for too long become `unknown`; None if there are none."""
-        rows: list[Rows] = []
-        watermarks: list[Watermark] = []
+    def stale(self, now_us: int) -> list[Reading]:
+        """Bays whose sensors are silent for too long become `unknown`; a reading a resource.
+
+        Whatever file a resource is in, its records and where its sensors stand are one commit.
+        """
+        found: dict[str, tuple[list[Record], list[Watermark]]] = {}
         for eui, source in self._by_eui.items():
             session = self._session(eui)
             if (
@@ -79,9 +81,17 @@ class LorawanDecoder:
                 values=values | {"state": "unknown"},
                 quality=int(Quality.ESTIMATED | Quality.CLOCK_GATEWAY),
             )
-            rows.append(Rows(resource=source.resource, records=[record]))
+            records, watermarks = found.setdefault(source.resource, ([], []))
+            records.append(record)
             watermarks.append(self._remember(eui, session, state="unknown"))
-        return Reading(rows=rows, watermarks=watermarks, promise=Promise.A) if rows else None
+        return [
+            Reading(
+                rows=[Rows(resource=resource, records=records)],
+                watermarks=watermarks,
+                promise=Promise.A,
+            )
+            for resource, (records, watermarks) in found.items()
+        ]
 
     def _join(self, event: Join) -> Reading:
         session = joined(self._session(event.dev_eui), event)

@@ -269,8 +269,8 @@ class MqttDriver:
             last_us = self._heard_us.setdefault(device, now_us)
             if now_us - last_us > silent_us:
                 self._context.health.changed(device, DeviceState.SILENT)
-        found = [self._lorawan.stale(now_us), self._session(connection)]
-        return [one for one in found if one is not None]
+        session = self._session(connection)
+        return self._lorawan.stale(now_us) + ([] if session is None else [session])
 
     def _session(self, connection: Connection) -> Reading | None:
         """From when on a lost session is lost messages: also noted, for the next instance."""

@@ -304,3 +304,50 @@ async def test_a_driver_in_back_off_asks_again_with_a_new_instance():
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def test_a_new_instance_waits_for_what_the_old_one_handed_over():
+    """It counts from the committed watermark: what was not committed yet would come twice."""
+    made = []
+
+    def make():
+        made.append(Scripted([READING, ValueError("bug")] if not made else [READING, "wait"]))
+        return made[-1]
+
+    intake, waits = Intake(commit=False), Waits()
+    async with running([Slot("one", make)], intake, waits):
+        await until(lambda: waits.seconds)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(made) == 1
+        intake.futures[0].set_result(None)
+        await until(lambda: len(made) == 2 and len(intake.readings) == 2)
+
+
+async def test_a_commit_that_fails_after_the_line_was_lost_makes_a_new_instance():
+    """The instance was kept with its counts; nobody else would hear that they are not true."""
+    made = []
+
+    def make():
+        made.append(Scripted([READING, DriverError(Code.UNREACHABLE)], ["wait"]))
+        return made[-1]
+
+    intake, waits = Intake(commit=False), Waits()
+    async with running([Slot("one", make)], intake, waits):
+        await until(lambda: made and made[0].runs == 2)
+        intake.futures[0].set_exception(UnavailableError(Code.BUSY))
+        await until(lambda: len(made) == 2)
+
+
+async def test_a_reading_does_not_follow_one_whose_commit_failed_in_the_same_turn():
+    class Failing(Intake):
+        def submit(self, reading, *, driver):
+            future = super().submit(reading, driver=driver)
+            future.set_exception(UnavailableError(Code.BUSY))
+            return future
+
+    intake = Failing(commit=False)
+    pump = Pump("one", Scripted([READING] * 3), intake, asyncio.Event(), lambda *_a, **_k: None)
+    with pytest.raises(UncommittedError):
+        await pump.run()
+    assert len(intake.readings) == 1

@@ -177,3 +177,56 @@ def test_routes():
 
 def test_routes_without_a_vault():
     assert not Routes((), {}).reaches_vault("any")
+
+
+async def test_a_full_vault_declares_a_lost_session_all_the_same(tmp_path):
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        await site.give(1)
+        await fill_vault(site)
+        lost = [Lost(resource=one, since_us=7, reason="session lost") for one in ("gate", "secret")]
+        told = Reading(lost=lost, watermarks=watermark(b"0", "session"), promise=Promise.B)
+        async with asyncio.timeout(10):
+            await site.core.pipeline.submit(told, driver="mqtt")
+    async with site.running():
+        notes = [one for one in await vault_notes(site) if one.reason == "session lost"]
+        assert [(one.first, one.count) for one in notes] == [(7, None)]
+
+
+@pytest.mark.parametrize("resources", [(GATE,), (GATE, SECRET)], ids=["one file", "two"])
+async def test_refusals_that_nobody_waits_for_are_bounded_in_memory(tmp_path, resources):
+    site = Site(tmp_path, settings=dataclasses.replace(SETTINGS, resources=resources))
+    async with site.running():
+        for lane in site.core.lanes:
+            lane.database.room.clear()  # somebody else filled the file system
+        bad = junk(4096)
+        for _ in range(5_000):
+            site.core.pipeline.submit(bad, driver="any")
+        waiting = sum(len(lane.journal._pending) for lane in site.core.lanes)
+        assert waiting * 4096 < 5 << 20
+        dropped = [
+            count for lane in site.core.lanes for count, *_ in lane.journal.losses._by.values()
+        ]
+        assert waiting + sum(dropped) == 5_000
+
+
+def junk(size: int) -> Reading:
+    bad = Rejected(device="s", reason="junk", raw=b"x" * size)
+    return Reading(rejected=[bad], promise=Promise.C)
+
+
+@pytest.mark.parametrize("promise", [Promise.A, Promise.C])
+async def test_an_orderly_stop_leaves_no_reading_half_committed(tmp_path, promise):
+    site = Site(tmp_path, settings=SETTINGS)
+    both = Reading(
+        rows=[reading(1, resource=one).rows[0] for one in ("gate", "secret")],
+        watermarks=watermark(b"unknown", "bay"), promise=promise,
+    )  # fmt: skip
+    async with site.running():
+        done = site.core.pipeline.submit(both, driver="mqtt")
+        await asyncio.sleep(0)
+    assert done.done()
+    async with site.running():
+        assert site.core.bounds["secret"].counters.journalled == 1
+        assert site.core.bounds["gate"].counters.journalled == 1
+        assert site.core.pipeline.watermark("mqtt", "bay") == b"unknown"

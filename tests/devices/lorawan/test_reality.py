@@ -8,6 +8,7 @@ import pytest
 from devices.kit import Bench, load
 from devices.lorawan.codec import decode
 from devices.lorawan.profile import profile, read_profile
+from devices.mqtt.client import Connection
 from devices.mqtt.decoder import Message
 from protocol.errors import ConfigError
 from protocol.times import Quality, show_time
@@ -189,15 +190,16 @@ def test_the_best_of_several_gateways_is_told():
 
 def test_bay_of_a_silent_sensor_becomes_unknown_once():
     site = Site(policy='stale_after = "26h"')
+    connection = Connection(site.driver._settings, clock_us=site.bench.clock_us)
     site.up("01")
-    assert site.driver._tick() == []
+    assert site.driver._tick(connection) == []
     site.bench.now_us += 27 * 3_600_000_000
-    (reading,) = site.driver._tick()
+    (reading,) = site.driver._tick(connection)
     site.bench.commit(reading)
     row = site.rows(reading)[0]
     assert row.values["state"] == "unknown"
     assert Quality.ESTIMATED & row.quality
-    assert site.driver._tick() == []
+    assert site.driver._tick(connection) == []
     assert site.rows(site.up("01ff", port=2))[0].values["state"] == "occupied"
 
 
