@@ -33,6 +33,7 @@ from agent.host.plan import Plan, core_settings
 from agent.link.hub_client import HubClient
 from agent.link.inbox import Inbox
 from agent.link.readmission import Readmission
+from agent.link.standing import Standing
 from agent.link.uplink import Uplink
 from agent.owner import OwnerWatch
 from agent.report import Reporter
@@ -275,9 +276,13 @@ async def _conversation(ground: _Ground) -> tuple[Inbox, Uplink]:
         alarms=ground.plan.config.alarm,
         inbox=inbox,
         reports=reporter,
-        folder=ground.plan.folder,
-        refused=Code.AGENT_WAITING if ground.is_waiting and not _was_let_in(core) else None,
-        readmit=Readmission(ground.client, ground.stored, identity.signing),
+        standing=Standing(
+            health=ground.health,
+            sync=sync,
+            folder=ground.plan.folder,
+            refused=Code.AGENT_WAITING if ground.is_waiting and not _was_let_in(core) else None,
+            readmit=Readmission(ground.client, ground.stored, identity.signing),
+        ),
     )
     await inbox.start(
         CoreEffects(core, clock, uplink),

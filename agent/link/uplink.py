@@ -10,8 +10,7 @@ import contextlib
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -20,23 +19,21 @@ from agent.host.clock import Clock
 from agent.host.health import Health, Progress
 from agent.host.settings import AlarmTable, HubTable
 from agent.host.version import SOFTWARE
-from agent.link.hub_client import CertificateError, HubClient, LaterError, UnrecognisedError
+from agent.link.hub_client import HubClient, LaterError
 from agent.link.hub_time import learn_time, may_be_time, take_time
+from agent.link.standing import Standing
 from agent.seal.batch import SpoolItem
-from agent.store import files
 from protocol.envelope import only_key
 from protocol.errors import (
     Code,
-    DecodeError,
     FatalError,
     RefusedError,
     ShanmenError,
-    VerifyError,
 )
 from protocol.limits import ANSWER_BYTES_MAX, SYNC_ITEMS_MAX
 from protocol.messages import Later
 from protocol.report import Report
-from protocol.sync import AgentSync, ItemResult, LedgerError, Outcome
+from protocol.sync import AgentSync, ItemResult, Outcome
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -51,9 +48,6 @@ REST_S_MAX: Final = 600.0
 WORD_EVERY_S: Final = 3600.0
 #: `later` for so long is not about load.
 _ASK_WHY_S: Final = 30.0
-#: What ends at the hub; until then it is asked for nothing but that.
-_UNTIL_LET_IN: Final = frozenset({Code.UNKNOWN_AGENT, Code.AGENT_WAITING, Code.AGENT_SUSPENDED})
-_STRANGER: Final = frozenset({Code.UNKNOWN_KEY, Code.UNKNOWN_AGENT})
 
 
 class Outgoing(Protocol):
@@ -119,14 +113,8 @@ class Uplink:
         alarms: AlarmTable,
         inbox: Messages,
         reports: Reports,
-        folder: Path,
-        refused: Code | None = None,
-        readmit: Callable[[], Awaitable[bool]] | None = None,
+        standing: Standing,
     ) -> None:
-        """refused: why the hub did not take anything when it was last heard of (enrolment).
-
-        readmit: asks a hub that does not know us to let us in again; true if it is to be approved.
-        """
         self._client = client
         self._sync = sync
         self._spool = spool
@@ -137,8 +125,7 @@ class Uplink:
         self._alarms = alarms
         self._inbox = inbox
         self._reports = reports
-        self._folder = folder
-        self._readmit = readmit
+        self._standing = standing
         self._bytes_max = int(table.batch)  # as far as line, hub and configuration allow now
         self._hub_bytes_max = int(table.batch)
         self._bytes_per_s = 0  # 0: no limit
@@ -150,8 +137,12 @@ class Uplink:
         self._asks_time = False  # what we believe of the hub's time may be why it failed
         self._knock = asyncio.Event()
         self._asked_again = asyncio.Event()
-        self.refused = refused  # why the hub does not take anything from us
         self.last_receipt_us: int | None = None
+
+    @property
+    def refused(self) -> Code | None:
+        """Why the hub does not take anything from us; None if it does."""
+        return self._standing.refused
 
     def knock(self) -> None:
         """The link is up, an inbox poll says: do not sleep through the rest of a back-off."""
@@ -164,8 +155,7 @@ class Uplink:
 
     def poll_failed(self, error: ShanmenError) -> None:
         """An inbox poll failed: an uplink with nothing to send hears of the hub by it alone."""
-        if self.refused not in _UNTIL_LET_IN and self._is_forgotten(error):
-            self.refused = Code.UNKNOWN_AGENT
+        if self._standing.heard(error):
             self._spool.wake.set()
 
     def budget(self, batch_bytes: int, bytes_per_s: int) -> None:
@@ -215,12 +205,10 @@ class Uplink:
         if self._asks_time or self._clock.known_us() is None:
             await learn_time(self._client, self._clock, only_key(self._sync.hub.signing_public))
             self._asks_time = False
-        if self.refused in _UNTIL_LET_IN:
+        if self._standing.is_out:
             # Before a whole batch is sent for nothing; raises while it is still so.
             await self._client.get("/v1/streams", limit=ANSWER_BYTES_MAX)
-            self.refused = None
-            for alarm in ("suspended", "unknown-at-hub", "unrecognised"):
-                self._health.clear_alarm(alarm)
+            self._standing.let_in()
             self._spool.release()
             self._word_due_s = 0.0  # what it has of ours may be older than what we have
         self._spool.wake.clear()
@@ -286,7 +274,7 @@ class Uplink:
         try:
             await self._client.get("/v1/streams", limit=ANSWER_BYTES_MAX)
         except (RefusedError, LaterError) as error:
-            self._refusal(error)
+            self._standing.told(error)
 
     def _learn(self, outcome: Outcome, sent_ns: int, received_ns: int, size: int) -> None:
         """Time and pace, from a verified answer."""
@@ -313,17 +301,7 @@ class Uplink:
         """What the hub said of the request as a whole."""
         if outcome.error is None:
             self._later_s = max(map(_later_s, outcome.items), default=0.0)
-            self._health.clear_alarm("certificate")
-            self._health.clear_alarm("untrusted")
-            self._health.clear_alarm("unrecognised")
-            self._health.clear_alarm("unknown-at-hub")
-            self._health.clear_alarm("hub-behind")
-            if self.refused is Code.UNKNOWN_AGENT:
-                self.refused = None
-            if outcome.accepted:
-                self._health.clear_alarm("refused")
-                self._health.clear_alarm("suspended")
-                self.refused = None
+            self._standing.answered(has_accepted=bool(outcome.accepted))
             return
         if outcome.error.http_status >= 500 or outcome.retry_after_s:
             raise LaterError(outcome.error, after_s=outcome.retry_after_s)
@@ -355,59 +333,8 @@ class Uplink:
         self._asks_time |= may_be_time(error, self._clock)
         if state.attempt_number == 1:
             _LOG.warning("sync failed", extra={"reason": str(error)})
-        if isinstance(error, LedgerError):
-            await self._keep_evidence(error)
-        elif isinstance(error, CertificateError):
-            self._health.raise_alarm("certificate", reason=error.expected)
-        elif self._is_forgotten(error):
-            await self._ask_to_be_let_in()
-        elif isinstance(error, VerifyError) and error.code is Code.GENERATION_UNKNOWN:
-            self._health.raise_alarm("hub-behind", generation=self._sync.hub.generation)
-        elif isinstance(error, UnrecognisedError):
-            self._health.raise_alarm("unrecognised", reason=error.code.key)
-        elif isinstance(error, VerifyError | DecodeError):
-            self._health.raise_alarm("untrusted", reason=error.code.key)
-        elif isinstance(error, RefusedError | LaterError):
-            self._refusal(error)
-
-    def _refusal(self, error: RefusedError | LaterError) -> None:
-        if error.code is Code.AGENT_SUSPENDED:
-            self._health.raise_alarm("suspended")
-            self.refused = error.code
-        elif isinstance(error, RefusedError) or error.code is Code.AGENT_WAITING:
-            self.refused = error.code
-            if error.code is not Code.AGENT_WAITING:
-                self._health.raise_alarm("refused", reason=str(error))
-
-    def _is_forgotten(self, error: BaseException | None) -> bool:
-        """Whether the hub says that it does not know us, and there is something to show it."""
-        if self._readmit is None or not isinstance(error, RefusedError | UnrecognisedError):
-            return False
-        return error.code in _STRANGER
-
-    async def _ask_to_be_let_in(self) -> None:
-        """The hub does not know us: restored from a backup that is older than our enrolment?"""
-        assert self._readmit is not None
-        self.refused = Code.UNKNOWN_AGENT
-        try:
-            is_waiting = await self._readmit()
-        except ShanmenError as error:
-            self._health.raise_alarm("unknown-at-hub", reason=error.code.key)
-            return
-        self.refused = Code.AGENT_WAITING if is_waiting else None
-        self._health.clear_alarm("unknown-at-hub")
-        self._health.clear_alarm("unrecognised")
-        _LOG.warning("the hub had forgotten this gateway and lets it in again")
-
-    async def _keep_evidence(self, error: LedgerError) -> None:
-        """Two checkpoints that cannot both be true: kept for whoever audits the hub."""
-        path = self._folder / "ledger-alarm.txt"
-        text = f"{error.old}\n\n{error.new}\n"
-        if not path.exists():
-            await asyncio.to_thread(files.save, path, text.encode())
-        self._health.raise_alarm("ledger", reason=error.code.key, file=path)
-        if error.code is Code.TREE_SMALLER:
-            self._health.raise_alarm("hub-behind", generation=self._sync.hub.generation)
+        if error is not None:
+            await self._standing.failed(error)
 
 
 def _later_s(result: ItemResult) -> float:

@@ -9,6 +9,7 @@ import pytest
 import agent.owner
 from agent.host.health import Health, Progress
 from agent.host.settings import AlarmTable, HubTable
+from agent.link.standing import Standing
 from agent.link.uplink import Uplink
 from agent.store.disk import DiskLevel
 from agent.watch import Watch
@@ -51,7 +52,7 @@ async def test_bodies_that_are_held_do_not_starve_the_watchdog_of_a_quiet_site(t
             alarms=alarms,
             reports=Reports(),
             inbox=SimpleNamespace(applied=(0, 0)),
-            folder=tmp_path,
+            standing=Standing(health=health, sync=site.sync, folder=tmp_path),
         )
         watch = Watch(
             notifier=fed,

@@ -25,7 +25,7 @@ RANDOM_KILLS = 60
 WORLD_SIZE = {"work": 16, "joining": 30}
 BARE = frozenset({"joining", "readmission"})  # groups that begin with an empty hub
 WORLD_SIZE_ELSE = 6
-ROUNDS = 3
+ROUNDS = 6
 
 
 @dataclass(frozen=True)
