@@ -30,7 +30,8 @@ from devices.driver import (
     weakest,
 )
 from devices.lorawan.decoder import LorawanDecoder
-from devices.mqtt.client import Connection, Delivery
+from devices.mqtt.client import Delivery
+from devices.mqtt.connection import Connection
 from devices.mqtt.decoder import JsonDecoder, Message
 from devices.mqtt.plan import MqttConfig
 from devices.mqtt.settings import Settings

@@ -8,7 +8,7 @@ import pytest
 from devices.kit import Bench, load
 from devices.lorawan.codec import decode
 from devices.lorawan.profile import profile, read_profile
-from devices.mqtt.client import Connection
+from devices.mqtt.connection import Connection
 from devices.mqtt.decoder import Message
 from protocol.errors import ConfigError
 from protocol.times import Quality, show_time

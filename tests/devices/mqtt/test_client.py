@@ -9,7 +9,7 @@ import pytest
 
 from devices.driver import DriverError, Lost, Reading
 from devices.kit import Bench, load
-from devices.mqtt.client import Connection
+from devices.mqtt.connection import Connection
 from devices.mqtt.settings import Settings
 from protocol.errors import Code
 

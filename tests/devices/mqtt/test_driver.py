@@ -7,7 +7,7 @@ import pytest
 from devices.counting import CounterState
 from devices.driver import DeviceState, Promise
 from devices.kit import Bench, load
-from devices.mqtt.client import Connection
+from devices.mqtt.connection import Connection
 from devices.mqtt.decoder import Message
 from devices.mqtt.driver import split_host
 from devices.mqtt.topics import covers, matches, overlap, problem_of, subscriptions
