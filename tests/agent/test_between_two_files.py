@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
-from devices.driver import Promise, Reading, Rows
+from agent.intake.routes import Routes
+from devices.driver import Lost, Promise, Reading, Rows
 from protocol.errors import UnavailableError
 from tests.agent.kit import Site, record, watermark
-from tests.agent.test_vault_full import SETTINGS
+from tests.agent.test_two_files import rejected
+from tests.agent.test_vault_full import SETTINGS, fill_vault
 
 KEY = ("mqtt", "cursor")
 
@@ -86,3 +88,59 @@ async def test_the_main_file_waits_for_the_vault(tmp_path):
             assert site.core.pipeline.watermark(*KEY) is None
         await asyncio.wait_for(done, 10)
         assert journalled(site) == (1, 1)
+
+
+def refused_too(promise: Promise, *resources: str) -> Reading:
+    """Records of these resources, and a message that nobody understood: the vault's."""
+    rows = [Rows(resource=one, records=[record(1)]) for one in resources]
+    return Reading(
+        rows=rows, rejected=[rejected()], promise=promise, urgent=True, watermarks=watermark(b"10")
+    )
+
+
+async def test_a_full_vault_does_not_hold_up_records_with_which_a_message_was_refused(tmp_path):
+    """What waits in a full vault are records that their source keeps, and of those it has none."""
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        await fill_vault(site)
+        async with asyncio.timeout(10):
+            given = refused_too(Promise.D, "gate")
+            await site.core.pipeline.submit(given, driver="mqtt")
+        assert journalled(site)[0] == 1
+        assert site.core.pipeline.watermark(*KEY) == b"10"
+
+
+async def test_a_lost_session_is_no_record_either(tmp_path):
+    lost = [Lost(resource=one, since_us=7, reason="session lost") for one in ("gate", "secret")]
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        await fill_vault(site)
+        async with asyncio.timeout(10):
+            told = Reading(lost=lost, promise=Promise.D, urgent=True, watermarks=watermark(b"10"))
+            await site.core.pipeline.submit(told, driver="mqtt")
+        assert site.core.pipeline.watermark(*KEY) == b"10"
+
+
+async def test_records_of_a_source_that_keeps_them_wait_for_a_full_vault(tmp_path):
+    """They are not let go of: beside records of both the promise stays as it was."""
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        await fill_vault(site)
+        given = refused_too(Promise.D, "gate", "secret")
+        done = site.core.pipeline.submit(given, driver="mqtt")
+        await asyncio.wait((done,), timeout=0.3)
+        assert not done.done()
+        assert journalled(site)[0] == 0
+        assert site.core.bounds["secret"].counters.lost == 0
+        assert site.core.pipeline.watermark(*KEY) is None
+    with pytest.raises(UnavailableError):
+        await asyncio.wait_for(done, 10)
+
+
+@pytest.mark.parametrize("promise", Promise)
+def test_the_vaults_part_is_in_a_hurry_only_where_it_has_no_records(promise):
+    routes = Routes({"secret"}, {})
+    for resources, expected in ((("gate",), Promise.B), (("gate", "secret"), promise)):
+        given = refused_too(promise, *resources)
+        (_, first), (_, second) = routes.split(given, driver="any", known={"gate", "secret"})
+        assert (first.promise, second.promise) == (expected, promise)
