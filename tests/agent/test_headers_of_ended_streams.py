@@ -84,3 +84,27 @@ async def test_what_no_header_names_is_declared_once_with_its_neighbours(tmp_pat
         assert notes == [], "a header of the hub's names them"
     expected = {None: [1, 13, 50], State.HEADER: [1], State.BODY: [1, *range(10, 16), 50]}
     assert first.hub.numbers() == expected[at_hub]
+
+
+def flip_header(connection):
+    """Change the last byte of the one that waits: it is of the signature."""
+    ((row, data),) = connection.execute("SELECT id, data FROM outbox WHERE kind = 'header'")
+    flipped = data[:-1] + bytes([data[-1] ^ 1])
+    connection.execute("UPDATE outbox SET data = ? WHERE id = ?", (flipped, row))
+
+
+async def test_a_header_that_is_damaged_here_is_declared_without_a_number(tmp_path):
+    """The hub refuses it, and so its stream ends; how many records it stood for is not known."""
+    site = Site(tmp_path, hub=Picky())
+    async with site.running():
+        await site.give(1)
+        await site.drain()
+        await give_rows(site)
+        ended = site.core.bounds["gate"].stream.id
+        await seal_each(site)
+        await refuse(site, frozenset({2}))
+        await site.core.main.database.write("test", flip_header)
+        await site.drain()
+    notes = [(one.stream, one.first, one.last, one.count) for one in site.hub.notes()]
+    assert notes == [(ended, 2, 2, 0)]
+    assert site.hub.numbers() == [1, 10, 13, 14, 15]
