@@ -1,0 +1,85 @@
+"""Turns of two files: the newest position of a source stands, across restarts and forks too."""
+
+import asyncio
+
+import pytest
+
+from agent.intake.watermarks import put_watermarks
+from tests.agent.kit import Site
+from tests.agent.test_two_files import total
+from tests.agent.test_vault_full import SETTINGS
+
+KEY = ("mqtt", "cursor")
+
+
+async def move(site: Site, value: bytes, resource: str) -> None:
+    async with asyncio.timeout(10):
+        await site.core.pipeline.submit(total(value, 1, resource), driver="mqtt")
+
+
+@pytest.mark.parametrize("before", ["gate", "secret"])
+async def test_turns_go_on_after_a_restart(tmp_path, before):
+    """Begun again at 1, a commit in the other file would be older than those of before."""
+    after = "secret" if before == "gate" else "gate"
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        for value in (b"10", b"20", b"30"):
+            await move(site, value, before)
+    async with site.running():
+        await move(site, b"40", after)
+    async with site.running():
+        assert site.core.pipeline.watermark(*KEY) == b"40"
+
+
+async def test_a_file_that_is_loaded_later_does_not_set_the_turn_back(tmp_path):
+    """The vault has fewer turns than the main file, and is read after it."""
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        await move(site, b"10", "secret")
+        for value in (b"20", b"30", b"40"):
+            await move(site, value, "gate")
+    async with site.running():
+        await move(site, b"50", "secret")
+    async with site.running():
+        assert site.core.pipeline.watermark(*KEY) == b"50"
+
+
+async def test_a_position_that_a_fork_took_back_is_the_newest(tmp_path):
+    """The vault said a position after the image; the fork is later, and its file has the last word."""
+    (tmp_path / "a").mkdir()
+    site = Site(tmp_path / "a", settings=SETTINGS)
+    async with site.running():
+        await move(site, b"10", "gate")
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        await move(site, b"20", "gate")
+        await site.drain()
+    restored = site.like(folder=image, core=None, sync=None, alarms=[])
+    async with restored.running():
+        for value in (b"13", b"16"):
+            await move(restored, value, "secret")
+        await restored.give(77, driver="other")
+        await restored.drain()
+        assert restored.core.pipeline.watermark(*KEY) == b"20"
+    async with restored.running():
+        assert restored.core.pipeline.watermark(*KEY) == b"20"
+
+
+async def test_a_source_that_is_set_back_to_its_beginning_leaves_no_turn(tmp_path):
+    site = Site(tmp_path, settings=SETTINGS)
+
+    def rows(connection):
+        return [
+            connection.execute(query).fetchall()
+            for query in (
+                "SELECT k FROM meta WHERE k LIKE 'turn/%'",
+                "SELECT driver FROM watermark",
+            )
+        ]
+
+    async with site.running():
+        await move(site, b"10", "gate")
+        database, root = site.core.main.database, site.core.main.register.root
+        assert await database.read(rows) == [[("turn/mqtt/cursor",)], [("mqtt",)]]
+        await database.write("test", lambda c: put_watermarks(c, root, {KEY: None}, turn=2))
+        assert await database.read(rows) == [[], []]
