@@ -92,8 +92,9 @@ class Answers:
                 forked.add(ref.stream)
                 has_moved |= await self._fork(ref, result)
         for ref, result in received.refused:
-            if ref.stream not in forked:
-                await self._refused(ref, result)
+            # The rows of a stream that ended meanwhile are others' by now.
+            if ref.stream not in forked and await self._refused(ref, result):
+                forked.add(ref.stream)
         for ref, result in received.missing:
             if ref.stream not in forked:
                 forked.add(ref.stream)
@@ -102,35 +103,39 @@ class Answers:
 
     async def damaged(self, refs: Sequence[Ref]) -> None:
         """Bodies whose bytes changed on this disk: header-only, declared; the stream goes on."""
-        for ref in refs:
+        for ref in refs:  # at most one of a stream
             await self._refuse(ref, "damaged", is_damaged=True)
 
     # --- refused ---------------------------------------------------------------------------------
 
-    async def _refused(self, ref: Ref, result: ItemResult) -> None:
+    async def _refused(self, ref: Ref, result: ItemResult) -> bool:
+        """Follow a refusal up; whether it ended the stream of the item."""
         verdict = result.verdict
         if not isinstance(verdict, Refused):
-            return
+            return False
         code = Code.from_key(verdict.code)
         if ref.kind == "evidence":
-            return  # it is asked again
+            return False  # it is asked again
         if code in PASSING or code.http_status >= 500:
             self._spool.hold(ref.stream, HOLD_S)
-            return
+            return False
         if ref.kind != "object" or ref.row not in self._told:
             self.alarm("item-refused", {"kind": ref.kind, "code": verdict.code, "seq": ref.seq})
         if ref.kind == "object":
             self._told.add(ref.row)  # one that is asked about again is not news
         if ref.kind == "body":
-            await self._refuse(ref, verdict.code, is_damaged=False)
-            return
+            return await self._refuse(ref, verdict.code, is_damaged=False)
         await self._database.write("refuse", lambda c: _set_outbox(c, ref.row))
         if ref.kind == "header":
             # Not even the header is taken: the chain of this stream is over.
             await self._succeed(ref, reason=f"refused {verdict.code}")
+        return ref.kind == "header"
 
-    async def _refuse(self, ref: Ref, reason: str, *, is_damaged: bool) -> None:
-        """Body to `bad`, header-only item into its place; a damaged body is declared as lost."""
+    async def _refuse(self, ref: Ref, reason: str, *, is_damaged: bool) -> bool:
+        """Body to `bad`, header-only item into its place; a damaged body is declared as lost.
+
+        Returns whether the chain was damaged too, so that the stream ended.
+        """
         bound = await self._bound_of(ref.stream)
 
         def work(connection: sqlite3.Connection) -> bool:
@@ -162,6 +167,7 @@ class Answers:
             self.alarm("body-damaged", {"seq": ref.seq})
         if not has_head:
             await self._succeed(ref, reason="chain damaged")
+        return not has_head
 
     async def _succeed(self, ref: Ref, *, reason: str) -> None:
         """A stream cannot go on, and the hub need not be asked why."""

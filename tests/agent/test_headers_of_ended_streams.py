@@ -108,3 +108,30 @@ async def test_a_header_that_is_damaged_here_is_declared_without_a_number(tmp_pa
     notes = [(one.stream, one.first, one.last, one.count) for one in site.hub.notes()]
     assert notes == [(ended, 2, 2, 0)]
     assert site.hub.numbers() == [1, 10, 13, 14, 15]
+
+
+def flip_signatures(connection):
+    for row, data in connection.execute(
+        "SELECT id, data FROM outbox WHERE kind = 'header'"
+    ).fetchall():
+        flipped = data[:-1] + bytes([data[-1] ^ 1])
+        connection.execute("UPDATE outbox SET data = ? WHERE id = ?", (flipped, row))
+
+
+async def test_several_headers_refused_at_once_touch_no_other_object(tmp_path):
+    """The first refusal ends the stream: the rows of the others are notes and wraps by then."""
+    site = Site(tmp_path, hub=Picky())
+    async with site.running():
+        await site.give(1)
+        await site.drain()
+        await give_rows(site)
+        await seal_each(site)
+        await refuse(site, SOME)
+        await site.core.main.database.write("test", flip_signatures)
+        await site.drain()
+        marked = await site.core.main.database.read(
+            lambda c: c.execute("SELECT kind FROM outbox WHERE state = 3").fetchall()
+        )
+        assert marked == []
+    assert [(note.first, note.last) for note in site.hub.notes()] == [(1, 2), (4, 4)]
+    assert site.hub.numbers() == [1, 13]
