@@ -57,6 +57,7 @@ class _Result:
     lost: int = 0
     regained: int = 0  # records that their sources will give again
     headers: int = 0  # header-only items that the hub has no place for
+    next_row: int = 0  # of the stream, once rows of it have new numbers
     tails: dict[int, Tail] = field(default_factory=dict)  # by journal row
     watermarks: dict[Key, bytes | None] = field(default_factory=dict)  # that were set back
 
@@ -108,6 +109,7 @@ class Forks:
             def then(result: _Result) -> None:
                 bound.stream = result.stream
                 result.stream.rows = deque(result.rows)
+                result.stream.next_row = result.next_row
                 result.stream.waiting = sum(row.count for row in result.rows)
                 result.stream.oldest_us = result.rows[0].boot_us if result.rows else None
                 result.stream.state = StreamState.LIVE
@@ -150,7 +152,7 @@ class Forks:
         target = live
         if live.id == end.stream:
             target = self._lane.register.follow(connection, bound, live, reason=end.reason)
-        result = _Result(target)
+        result = _Result(target, next_row=target.next_row)
         for row in live.rows:
             result.rows += self._journal_row(connection, row, end, result)
         for (body,) in connection.execute(
@@ -169,6 +171,7 @@ class Forks:
         epoch = max(bound.epoch, covered.epoch)
         connection.execute("UPDATE resource SET epoch = ? WHERE id = ?", (epoch, bound.id))
         self._regain(connection, bound, covered, result, turn=end.turn)
+        self._renumber(connection, covered, result)
         return result
 
     def _journal_row(
@@ -378,6 +381,34 @@ class Forks:
         put_watermarks(connection, lane.register.root, result.watermarks, turn=turn)
         if result.watermarks:
             forget_befores(connection, bound.id)
+
+    def _renumber(self, connection: sqlite3.Connection, covered: Covered, result: _Result) -> None:
+        """Rows that the hub has as a header only are given anew, under numbers that nobody had.
+
+        Their body was refused or damaged after the image was made; here they are whole. Under their
+        old numbers they would overlap with that header, in each new stream again.
+        """
+        named, runs = covered.named, self._lane.runs
+        rows: list[JournalRow] = []
+        for row in result.rows:
+            own: RowRange = (row.run, row.first_row, row.first_row + row.count - 1)
+            is_named = len(uncovered([own], named)) < row.count
+            plain = open_row(connection, runs, row) if is_named else None
+            if plain is None:
+                rows.append(row)
+                continue
+            connection.execute("DELETE FROM journal WHERE id = ?", (row.id,))
+            new = put_row(
+                connection, runs, self._random, like=row, stream=result.stream.id,
+                run=runs.current.id, first_row=result.next_row,
+                columns=load_columns(open_body(plain)[0]), tail=_tail_of(plain),
+            )  # fmt: skip
+            result.next_row += row.count
+            rows.append(new)
+        result.rows = sorted(rows, key=lambda row: (row.first_row, row.id))
+        connection.execute(
+            "UPDATE stream SET next_row = ? WHERE id = ?", (result.next_row, result.stream.id)
+        )
 
 
 def _tail_of(plain: bytes) -> Tail:

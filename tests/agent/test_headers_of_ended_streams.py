@@ -135,3 +135,27 @@ async def test_several_headers_refused_at_once_touch_no_other_object(tmp_path):
         assert marked == []
     assert [(note.first, note.last) for note in site.hub.notes()] == [(1, 2), (4, 4)]
     assert site.hub.numbers() == [1, 13]
+
+
+async def test_rows_of_an_image_that_the_hub_has_as_a_header_only_are_given_anew(tmp_path):
+    """Under their old numbers they overlap with that header, in each new stream again."""
+    (tmp_path / "a").mkdir()
+    site = Site(tmp_path / "a", hub=Picky())
+    async with site.running():
+        await site.give(1)
+        await site.drain()
+        await site.give(10)  # in the image's journal
+        image = site.image(tmp_path / "image")
+        await site.seal()
+        await refuse(site, frozenset({1}))  # its body is refused: the header follows
+        await site.drain()
+    restored = site.like(folder=image, core=None, sync=None, alarms=[])
+    async with restored.running():
+        await restored.give(77)
+        await restored.drain()
+        assert restored.alarms.count("fork") == 1
+        assert restored.hub.numbers() == [1, 10, 77]
+    async with restored.running():
+        await restored.give(78)
+        await restored.drain()
+    assert restored.hub.numbers() == [1, 10, 77, 78]
