@@ -10,7 +10,7 @@ from agent.store.ports import CoreSettings
 from devices.driver import Lost, Promise, Reading, Rejected, Rows
 from protocol.errors import UnavailableError
 from protocol.grades import Grade
-from tests.agent.kit import GATE, SECRET, Site, reading, watermark
+from tests.agent.kit import BAYS, GATE, SECRET, Site, reading, record, watermark
 from tests.agent.test_vault_full import SETTINGS, fill_vault, vault_notes
 
 
@@ -33,6 +33,58 @@ async def test_a_counter_that_is_protected_more_goes_on_where_it_stood(tmp_path)
         await site.core.pipeline.submit(total(b"20", 2, "gate"), driver="mqtt")
     async with site.running():
         assert site.core.pipeline.watermark("mqtt", "cursor") == b"20"
+
+
+def message(*resources: str, identity: bytes = b"ticket-1") -> Reading:
+    rows = [Rows(resource=one, records=[record(1)]) for one in resources]
+    return Reading(rows=rows, promise=Promise.A, identity=identity)
+
+
+def journalled(site: Site, *resources: str) -> list[int]:
+    return [site.core.bounds[one].counters.journalled for one in resources]
+
+
+async def test_a_message_that_comes_again_after_its_resource_is_protected_more(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.core.pipeline.submit(message("gate"), driver="mqtt")
+        await site.drain()  # its acknowledgement is lost with the power
+    more = dataclasses.replace(GATE, grade=Grade.KEY_PROTECTED)
+    site.settings = CoreSettings(resources=(more,))
+    async with site.running():
+        await site.core.pipeline.submit(message("gate"), driver="mqtt")
+        assert journalled(site, "gate") == [0]
+        assert site.core.bounds["gate"].counters.duplicates == 1
+        await site.core.pipeline.submit(message("gate", identity=b"ticket-2"), driver="mqtt")
+        await site.core.pipeline.submit(message("gate"), driver="other")
+        assert journalled(site, "gate") == [2]
+
+
+async def test_a_message_of_two_resources_comes_again_after_one_is_protected_more(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.core.pipeline.submit(message("gate", "bays"), driver="mqtt")
+    more = dataclasses.replace(GATE, grade=Grade.KEY_PROTECTED)
+    site.settings = CoreSettings(resources=(more, BAYS))
+    async with site.running():
+        await site.core.pipeline.submit(message("gate", "bays"), driver="mqtt")
+        assert journalled(site, "gate", "bays") == [0, 1]
+
+
+async def test_a_message_that_only_the_vault_has_its_part_of_is_completed(tmp_path):
+    site = Site(tmp_path / "site", settings=SETTINGS)
+    async with site.running():
+        async with site.core.main.journal.gate:
+            whole = site.core.pipeline.submit(message("secret", "gate"), driver="mqtt")
+            async with asyncio.timeout(10):
+                while journalled(site, "secret") == [0]:
+                    await asyncio.sleep(0.01)
+            killed = site.like(folder=site.image(tmp_path / "killed"))
+        await whole
+    for _ in range(2):
+        async with killed.running():
+            await killed.core.pipeline.submit(message("secret", "gate"), driver="mqtt")
+            assert journalled(killed, "secret", "gate") == [1, 1]
 
 
 @pytest.mark.parametrize("last", ["gate", "secret"])
