@@ -3,6 +3,8 @@
 A source whose resource became key-protected (重点保护级) has an old position in the main file and a
 newer one in the vault. Read again from the old one, its counts would come twice. So where there is
 a vault each commit that moves a source takes a turn, and the position with the highest turn stands.
+A source that was set back to its beginning has a row too: without one an older position in the
+other file would stand again after a restart.
 """
 
 import sqlite3
@@ -14,6 +16,7 @@ from agent.store.rest import RootKey
 
 _TURN: Final = "turn/"  # keys of `meta`; "0" follows "/"
 _TURN_END: Final = "turn0"
+_NEVER_READ: Final = b""  # in place of a wrapped position, which is longer
 
 
 class Watermarks:
@@ -41,8 +44,9 @@ class Watermarks:
             key = (driver, source.decode())
             turn = turns.get(_name(key), 0)
             if turn >= self._turns.get(key, 0):
-                self.values[key] = root.unwrap(_place(key), sealed)
                 self._turns[key] = turn
+                is_known = sealed != _NEVER_READ
+                self.move({key: root.unwrap(_place(key), sealed) if is_known else None})
 
     def turn(self) -> int:
         """The turn of the next commit; 0 where nothing is to be told apart. For the loop only."""
@@ -73,15 +77,10 @@ def put_watermarks(
     """Write watermarks as they stand from now on, inside the caller's transaction."""
     for key, value in watermarks.items():
         driver, source = key
-        if value is None:
-            connection.execute(
-                "DELETE FROM watermark WHERE driver = ? AND source = ?", (driver, source.encode())
-            )
-            connection.execute("DELETE FROM meta WHERE k = ?", (_name(key),))
-            continue
+        sealed = _NEVER_READ if value is None else root.wrap(_place(key), value)
         connection.execute(
             "INSERT OR REPLACE INTO watermark(driver, source, value) VALUES(?, ?, ?)",
-            (driver, source.encode(), root.wrap(_place(key), value)),
+            (driver, source.encode(), sealed),
         )
         if turn:
             connection.execute("INSERT OR REPLACE INTO meta(k, v) VALUES(?, ?)", (_name(key), turn))

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from agent.intake.routes import Routes
+from agent.intake.watermarks import put_watermarks
 from agent.store.ports import CoreSettings
 from devices.driver import Lost, Promise, Reading, Rejected, Rows
 from protocol.errors import UnavailableError
@@ -99,6 +100,28 @@ async def test_the_newest_position_stands_whichever_file_has_it(tmp_path, last):
         assert site.core.pipeline.watermark("mqtt", "cursor") == b"30"
     async with site.running():
         assert site.core.pipeline.watermark("mqtt", "cursor") == b"30"
+
+
+@pytest.mark.parametrize("is_read_again", [False, True])
+@pytest.mark.parametrize("last", ["main", "vault"])
+async def test_a_source_that_was_set_back_to_its_beginning_stays_there(
+    tmp_path, last, is_read_again
+):
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        for number, resource in enumerate(("gate", "secret", "gate")):
+            await site.core.pipeline.submit(total(b"10", number, resource), driver="mqtt")
+        lane = site.core.main if last == "main" else site.core.vault
+        marks = lane.journal.watermarks
+        key, turn, root = ("mqtt", "cursor"), marks.turn(), lane.register.root
+        await lane.database.write("fork", lambda c: put_watermarks(c, root, {key: None}, turn=turn))
+        marks.move({key: None})
+        assert site.core.pipeline.watermark(*key) is None
+        if is_read_again:
+            await site.core.pipeline.submit(total(b"5", 9, "secret"), driver="mqtt")
+    for _ in range(2):
+        async with site.running():
+            assert site.core.pipeline.watermark(*key) == (b"5" if is_read_again else None)
 
 
 async def test_a_file_that_is_slow_does_not_set_a_source_back(tmp_path):
