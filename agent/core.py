@@ -138,7 +138,7 @@ class Core:
                 settings,
                 identity,
                 clock,
-                (inside, root_key, boot, vault_random, watermarks),
+                (inside, root_key, boot, vault_random, watermarks.of_vault()),
             )
         core = cls(
             main=main,

@@ -7,7 +7,7 @@ import pytest
 
 from agent.intake.routes import Routes
 from agent.intake.watermarks import put_watermarks
-from agent.store.ports import CoreSettings
+from agent.store.ports import CoreSettings, ResourceSettings
 from devices.driver import Lost, Promise, Reading, Rejected, Rows
 from protocol.errors import UnavailableError
 from protocol.grades import Grade
@@ -122,6 +122,55 @@ async def test_a_source_that_was_set_back_to_its_beginning_stays_there(
     for _ in range(2):
         async with site.running():
             assert site.core.pipeline.watermark(*key) == (b"5" if is_read_again else None)
+
+
+async def image_behind_the_hub(tmp_path, *resources: ResourceSettings) -> Site:
+    """A gateway that was set back to 10 by its image; its hub has the counter up to 30."""
+    first = Site(tmp_path / "first", settings=CoreSettings(resources=resources))
+    async with first.running():
+        await first.core.pipeline.submit(total(b"10", 1, "gate"), driver="mqtt")
+        image = first.image(tmp_path / "image")
+        await first.drain()
+        await first.core.pipeline.submit(total(b"30", 2, "gate"), driver="mqtt")
+        await first.drain()
+    return first.like(folder=image, alarms=[])
+
+
+async def test_a_fork_leaves_a_counter_alone_that_the_vault_has_moved_on(tmp_path):
+    site = await image_behind_the_hub(tmp_path, GATE)
+    more = dataclasses.replace(GATE, grade=Grade.KEY_PROTECTED)
+    site.settings = CoreSettings(resources=(more,))
+    async with site.running():
+        await site.core.pipeline.submit(total(b"40", 3, "gate"), driver="mqtt")
+        await site.drain()
+        assert "fork" in site.alarms
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"40"
+    async with site.running():
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"40"
+
+
+async def test_a_fork_still_knows_after_a_restart_who_moved_a_counter_last(tmp_path):
+    site = await image_behind_the_hub(tmp_path, GATE)
+    more = dataclasses.replace(GATE, grade=Grade.KEY_PROTECTED)
+    site.settings = CoreSettings(resources=(more,))
+    async with site.running():
+        await site.core.pipeline.submit(total(b"40", 3, "gate"), driver="mqtt")
+    async with site.running():
+        await site.drain()
+        assert "fork" in site.alarms
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"40"
+
+
+async def test_a_source_whose_rows_a_fork_drops_is_read_again_whoever_moved_it_last(tmp_path):
+    """One source of both files: what goes must come again, or it would be lost."""
+    site = await image_behind_the_hub(tmp_path, GATE, SECRET)
+    async with site.running():
+        await site.core.pipeline.submit(total(b"35", 3, "gate"), driver="mqtt")
+        await site.core.pipeline.submit(total(b"40", 4, "secret"), driver="mqtt")
+        await site.drain()
+        assert "fork" in site.alarms
+        assert site.hub.numbers() == [1, 2]
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"30"
 
 
 async def test_a_file_that_is_slow_does_not_set_a_source_back(tmp_path):
