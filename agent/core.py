@@ -54,6 +54,10 @@ class Core:
         if vault is not None:
             vault.journal.lets_go = self._vault_lets_go
             vault.journal.tap = main.journal.tap.of_vault()
+            # A resource moves into the vault, never out of it, and of a message for both files the
+            # main file's part is committed last: what that one has seen is complete. It does not
+            # ask the vault, which may have its part alone; nor may what leaves depend on it.
+            vault.seen.earlier = main.seen
         self.identity = identity
         self.spool = Spool(main.database, clock)
         self.pipeline = Pipeline(
@@ -134,7 +138,7 @@ class Core:
                 settings,
                 identity,
                 clock,
-                (inside, root_key, boot, vault_random, watermarks),
+                (inside, root_key, boot, vault_random, watermarks.of_vault()),
             )
         core = cls(
             main=main,

@@ -377,7 +377,8 @@ class Forks:
         connection.executemany("DELETE FROM journal WHERE id = ?", [(row,) for row in gone])
         result.rows = [row for row in result.rows if row.id not in gone]
         result.regained = sum(row.count for row in found.rows)
-        result.watermarks = lane.journal.watermarks.changed(found.watermarks)
+        dropped = {key for row in found.rows for key in result.tails[row.id].marks}
+        result.watermarks = lane.journal.watermarks.changed(found.watermarks, dropped=dropped)
         put_watermarks(connection, lane.register.root, result.watermarks, turn=turn)
         if result.watermarks:
             forget_befores(connection, bound.id)

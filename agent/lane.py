@@ -1,7 +1,7 @@
 """One file and everything that works on it: journal, epochs, sealer.
 
 There are two lanes at most: what may leave, and the vault. They share no randomness, and of memory
-only where sources stand.
+only where sources stand; and the vault asks which messages the main file has.
 """
 
 import asyncio
@@ -63,6 +63,7 @@ class Lane:
             epoch_us=settings.epoch_us,
             lateness_us=settings.lateness_us,
         )
+        self.seen = Seen(age_us=int(settings.seen_age_s * 1e6), count_max=settings.seen_max)
         self.journal = Journal(
             database=database,
             bounds=self.bounds,
@@ -72,7 +73,7 @@ class Lane:
             losses=Losses(self.bounds, settings.feeds, clock),
             clock=clock,
             random=random,
-            seen=Seen(age_us=int(settings.seen_age_s * 1e6), count_max=settings.seen_max),
+            seen=self.seen,
             watermarks=watermarks,
             commit_delay_s=settings.commit_delay_s,
         )

@@ -68,6 +68,9 @@ class Seen:
 
     The newest `count_max` of the last `age_us` at least, twice as many and as old at most: the
     young table takes over from the old one when it has come to a bound by itself.
+
+    earlier: the memory of another file that took these messages before their resource moved here;
+    asked too, never written. For the loop only, which alone moves either.
     """
 
     def __init__(self, *, age_us: int, count_max: int) -> None:
@@ -77,10 +80,13 @@ class Seen:
         self._young_from = 0  # first row id of the young table
         self._old_from = 0
         self._young_at = 0  # monotonic time at which the young table began, µs
+        self.earlier: Seen | None = None
 
     def __contains__(self, key: object) -> bool:
         number = int.from_bytes(key[:8], "little") or 1 if isinstance(key, bytes) else 0
-        return number in self._young or (self._old.count > 0 and number in self._old)
+        if number in self._young or (self._old.count > 0 and number in self._old):
+            return True
+        return self.earlier is not None and key in self.earlier
 
     def load(
         self, connection: sqlite3.Connection, *, trusted_us: int | None, monotonic_us: int

@@ -3,10 +3,13 @@
 A source whose resource became key-protected (重点保护级) has an old position in the main file and a
 newer one in the vault. Read again from the old one, its counts would come twice. So where there is
 a vault each commit that moves a source takes a turn, and the position with the highest turn stands.
+A source that was set back to its beginning has a row too: without one an older position in the
+other file would stand again after a restart.
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from agent.intake.covered import Key
@@ -14,17 +17,31 @@ from agent.store.rest import RootKey
 
 _TURN: Final = "turn/"  # keys of `meta`; "0" follows "/"
 _TURN_END: Final = "turn0"
+_NEVER_READ: Final = b""  # in place of a wrapped position, which is longer
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What is known of every source, whichever file says it."""
+
+    values: dict[Key, bytes] = field(default_factory=dict)
+    turns: dict[Key, int] = field(default_factory=dict)  # of `values`, as they were loaded
+    files: dict[Key, "Watermarks"] = field(default_factory=dict)  # who said it last
+    last: int = 0  # turn
 
 
 class Watermarks:
-    """The newest committed watermark of every source, of the main file and the vault."""
+    """The newest committed watermark of every source, in the hands of one file."""
 
-    def __init__(self, *, is_shared: bool) -> None:
+    def __init__(self, *, is_shared: bool, shared: _Shared | None = None) -> None:
         """is_shared: there are two files, whose positions must be told apart after a start."""
-        self.values: dict[Key, bytes] = {}
+        self._shared = shared or _Shared()
+        self.values = self._shared.values
         self._is_shared = is_shared
-        self._turns: dict[Key, int] = {}  # of `values`, as they were loaded
-        self._last = 0
+
+    def of_vault(self) -> "Watermarks":
+        """The same memory in the hands of the other file."""
+        return Watermarks(is_shared=self._is_shared, shared=self._shared)
 
     def load(self, connection: sqlite3.Connection, root: RootKey) -> None:
         """Take in what a file knows; of equal turns the file that is loaded later is right."""
@@ -34,33 +51,47 @@ class Watermarks:
                 "SELECT k, v FROM meta WHERE k >= ? AND k < ?", (_TURN, _TURN_END)
             )
         }
-        self._last = max(self._last, *turns.values(), 0)
+        shared = self._shared
+        shared.last = max(shared.last, *turns.values(), 0)
         for driver, source, sealed in connection.execute(
             "SELECT driver, source, value FROM watermark"
         ).fetchall():
             key = (driver, source.decode())
             turn = turns.get(_name(key), 0)
-            if turn >= self._turns.get(key, 0):
-                self.values[key] = root.unwrap(_place(key), sealed)
-                self._turns[key] = turn
+            if turn >= shared.turns.get(key, 0):
+                shared.turns[key] = turn
+                is_known = sealed != _NEVER_READ
+                self.move({key: root.unwrap(_place(key), sealed) if is_known else None})
 
     def turn(self) -> int:
         """The turn of the next commit; 0 where nothing is to be told apart. For the loop only."""
         if self._is_shared:
-            self._last += 1
-        return self._last if self._is_shared else 0
+            self._shared.last += 1
+        return self._shared.last if self._is_shared else 0
 
     def move(self, watermarks: Mapping[Key, bytes | None]) -> None:
         """After a commit: they stand so from now on; None: as if the source were never read."""
         for key, value in watermarks.items():
+            self._shared.files[key] = self
             if value is None:
                 self.values.pop(key, None)
             else:
                 self.values[key] = value
 
-    def changed(self, watermarks: Mapping[Key, bytes | None]) -> dict[Key, bytes | None]:
-        """Those that differ from what is known now."""
-        return {key: value for key, value in watermarks.items() if self.values.get(key) != value}
+    def changed(
+        self, watermarks: Mapping[Key, bytes | None], *, dropped: Collection[Key]
+    ) -> dict[Key, bytes | None]:
+        """Those of a fork in this file that differ from what is known now.
+
+        dropped: sources whose rows go, to be read again. Any other that the other file moved last
+        stays where it is: its resource moved there, and what that file has would come twice.
+        """
+        return {
+            key: value
+            for key, value in watermarks.items()
+            if self.values.get(key) != value
+            and (key in dropped or self._shared.files.get(key, self) is self)
+        }
 
 
 def put_watermarks(
@@ -73,15 +104,10 @@ def put_watermarks(
     """Write watermarks as they stand from now on, inside the caller's transaction."""
     for key, value in watermarks.items():
         driver, source = key
-        if value is None:
-            connection.execute(
-                "DELETE FROM watermark WHERE driver = ? AND source = ?", (driver, source.encode())
-            )
-            connection.execute("DELETE FROM meta WHERE k = ?", (_name(key),))
-            continue
+        sealed = _NEVER_READ if value is None else root.wrap(_place(key), value)
         connection.execute(
             "INSERT OR REPLACE INTO watermark(driver, source, value) VALUES(?, ?, ?)",
-            (driver, source.encode(), root.wrap(_place(key), value)),
+            (driver, source.encode(), sealed),
         )
         if turn:
             connection.execute("INSERT OR REPLACE INTO meta(k, v) VALUES(?, ?)", (_name(key), turn))

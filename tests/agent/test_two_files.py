@@ -6,11 +6,12 @@ import dataclasses
 import pytest
 
 from agent.intake.routes import Routes
-from agent.store.ports import CoreSettings
+from agent.intake.watermarks import put_watermarks
+from agent.store.ports import CoreSettings, ResourceSettings
 from devices.driver import Lost, Promise, Reading, Rejected, Rows
 from protocol.errors import UnavailableError
 from protocol.grades import Grade
-from tests.agent.kit import GATE, SECRET, Site, reading, watermark
+from tests.agent.kit import BAYS, GATE, SECRET, Site, reading, record, watermark
 from tests.agent.test_vault_full import SETTINGS, fill_vault, vault_notes
 
 
@@ -35,6 +36,58 @@ async def test_a_counter_that_is_protected_more_goes_on_where_it_stood(tmp_path)
         assert site.core.pipeline.watermark("mqtt", "cursor") == b"20"
 
 
+def message(*resources: str, identity: bytes = b"ticket-1") -> Reading:
+    rows = [Rows(resource=one, records=[record(1)]) for one in resources]
+    return Reading(rows=rows, promise=Promise.A, identity=identity)
+
+
+def journalled(site: Site, *resources: str) -> list[int]:
+    return [site.core.bounds[one].counters.journalled for one in resources]
+
+
+async def test_a_message_that_comes_again_after_its_resource_is_protected_more(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.core.pipeline.submit(message("gate"), driver="mqtt")
+        await site.drain()  # its acknowledgement is lost with the power
+    more = dataclasses.replace(GATE, grade=Grade.KEY_PROTECTED)
+    site.settings = CoreSettings(resources=(more,))
+    async with site.running():
+        await site.core.pipeline.submit(message("gate"), driver="mqtt")
+        assert journalled(site, "gate") == [0]
+        assert site.core.bounds["gate"].counters.duplicates == 1
+        await site.core.pipeline.submit(message("gate", identity=b"ticket-2"), driver="mqtt")
+        await site.core.pipeline.submit(message("gate"), driver="other")
+        assert journalled(site, "gate") == [2]
+
+
+async def test_a_message_of_two_resources_comes_again_after_one_is_protected_more(tmp_path):
+    site = Site(tmp_path)
+    async with site.running():
+        await site.core.pipeline.submit(message("gate", "bays"), driver="mqtt")
+    more = dataclasses.replace(GATE, grade=Grade.KEY_PROTECTED)
+    site.settings = CoreSettings(resources=(more, BAYS))
+    async with site.running():
+        await site.core.pipeline.submit(message("gate", "bays"), driver="mqtt")
+        assert journalled(site, "gate", "bays") == [0, 1]
+
+
+async def test_a_message_that_only_the_vault_has_its_part_of_is_completed(tmp_path):
+    site = Site(tmp_path / "site", settings=SETTINGS)
+    async with site.running():
+        async with site.core.main.journal.gate:
+            whole = site.core.pipeline.submit(message("secret", "gate"), driver="mqtt")
+            async with asyncio.timeout(10):
+                while journalled(site, "secret") == [0]:
+                    await asyncio.sleep(0.01)
+            killed = site.like(folder=site.image(tmp_path / "killed"))
+        await whole
+    for _ in range(2):
+        async with killed.running():
+            await killed.core.pipeline.submit(message("secret", "gate"), driver="mqtt")
+            assert journalled(killed, "secret", "gate") == [1, 1]
+
+
 @pytest.mark.parametrize("last", ["gate", "secret"])
 async def test_the_newest_position_stands_whichever_file_has_it(tmp_path, last):
     first = "secret" if last == "gate" else "gate"
@@ -46,6 +99,77 @@ async def test_the_newest_position_stands_whichever_file_has_it(tmp_path, last):
         await site.core.pipeline.submit(total(b"30", 3, last), driver="mqtt")
         assert site.core.pipeline.watermark("mqtt", "cursor") == b"30"
     async with site.running():
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"30"
+
+
+@pytest.mark.parametrize("is_read_again", [False, True])
+@pytest.mark.parametrize("last", ["main", "vault"])
+async def test_a_source_that_was_set_back_to_its_beginning_stays_there(
+    tmp_path, last, is_read_again
+):
+    site = Site(tmp_path, settings=SETTINGS)
+    async with site.running():
+        for number, resource in enumerate(("gate", "secret", "gate")):
+            await site.core.pipeline.submit(total(b"10", number, resource), driver="mqtt")
+        lane = site.core.main if last == "main" else site.core.vault
+        marks = lane.journal.watermarks
+        key, turn, root = ("mqtt", "cursor"), marks.turn(), lane.register.root
+        await lane.database.write("fork", lambda c: put_watermarks(c, root, {key: None}, turn=turn))
+        marks.move({key: None})
+        assert site.core.pipeline.watermark(*key) is None
+        if is_read_again:
+            await site.core.pipeline.submit(total(b"5", 9, "secret"), driver="mqtt")
+    for _ in range(2):
+        async with site.running():
+            assert site.core.pipeline.watermark(*key) == (b"5" if is_read_again else None)
+
+
+async def image_behind_the_hub(tmp_path, *resources: ResourceSettings) -> Site:
+    """A gateway that was set back to 10 by its image; its hub has the counter up to 30."""
+    first = Site(tmp_path / "first", settings=CoreSettings(resources=resources))
+    async with first.running():
+        await first.core.pipeline.submit(total(b"10", 1, "gate"), driver="mqtt")
+        image = first.image(tmp_path / "image")
+        await first.drain()
+        await first.core.pipeline.submit(total(b"30", 2, "gate"), driver="mqtt")
+        await first.drain()
+    return first.like(folder=image, alarms=[])
+
+
+async def test_a_fork_leaves_a_counter_alone_that_the_vault_has_moved_on(tmp_path):
+    site = await image_behind_the_hub(tmp_path, GATE)
+    more = dataclasses.replace(GATE, grade=Grade.KEY_PROTECTED)
+    site.settings = CoreSettings(resources=(more,))
+    async with site.running():
+        await site.core.pipeline.submit(total(b"40", 3, "gate"), driver="mqtt")
+        await site.drain()
+        assert "fork" in site.alarms
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"40"
+    async with site.running():
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"40"
+
+
+async def test_a_fork_still_knows_after_a_restart_who_moved_a_counter_last(tmp_path):
+    site = await image_behind_the_hub(tmp_path, GATE)
+    more = dataclasses.replace(GATE, grade=Grade.KEY_PROTECTED)
+    site.settings = CoreSettings(resources=(more,))
+    async with site.running():
+        await site.core.pipeline.submit(total(b"40", 3, "gate"), driver="mqtt")
+    async with site.running():
+        await site.drain()
+        assert "fork" in site.alarms
+        assert site.core.pipeline.watermark("mqtt", "cursor") == b"40"
+
+
+async def test_a_source_whose_rows_a_fork_drops_is_read_again_whoever_moved_it_last(tmp_path):
+    """One source of both files: what goes must come again, or it would be lost."""
+    site = await image_behind_the_hub(tmp_path, GATE, SECRET)
+    async with site.running():
+        await site.core.pipeline.submit(total(b"35", 3, "gate"), driver="mqtt")
+        await site.core.pipeline.submit(total(b"40", 4, "secret"), driver="mqtt")
+        await site.drain()
+        assert "fork" in site.alarms
+        assert site.hub.numbers() == [1, 2]
         assert site.core.pipeline.watermark("mqtt", "cursor") == b"30"
 
 
