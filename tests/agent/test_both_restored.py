@@ -5,6 +5,7 @@ the hub has. Either alone is held by `test_hub_restored` and `test_image_restore
 """
 
 import itertools
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -185,3 +186,79 @@ async def test_totals_are_exact_when_hub_and_gateway_are_restored_together(
         stats = await site.core.spool.stats()
         assert (stats.due, stats.due_bytes) == (0, 0)
     assert sum(counted(site.hub).values()) == 40 == turnstile.total
+
+
+@dataclass
+class Lives:
+    """Random lives of one gateway and its hub, each restored whenever chance will have it."""
+
+    draw: random.Random
+    folder: Path
+    loses: bool  # whether backups may be older than what the hub has
+    site: Site
+    turnstile: Turnstile
+    given: int = 0  # messages of class A
+    image: Path | None = None
+    backup: Backup | None = None
+    before: dict[str, int] = field(
+        default_factory=dict
+    )  # reports that a hub had, then was restored
+
+    async def step(self, what: str) -> None:
+        site, draw = self.site, self.draw
+        if what == "count":
+            await self.turnstile.turn(draw.randrange(1, 5))
+        elif what == "message":
+            self.given += 1
+            await site.give(self.given, resource=draw.choice(("gate", "bays")))
+        elif what == "seal":
+            await site.seal()
+        elif what == "send":
+            await site.exchange(items_max=draw.choice((1, 2, 5)))
+        elif what == "drain":
+            await drain(site)
+        elif what == "backup":
+            self.backup = site.hub.backup()
+        elif what == "hub" and self.backup is not None:
+            self.before |= counted(site.hub)
+            site.hub.restore_from(self.backup if self.loses else site.hub.backup())
+            self.backup = None  # of a generation that is over
+        elif what == "image" and self.image is None:
+            self.image = site.image(self.folder / f"image{draw.random()}")
+
+    def put_image_back(self) -> None:
+        if self.image is not None and self.draw.random() < 0.6:
+            self.site, self.image = restored_from(self.image, self.site), None
+
+
+SEEDS = (0, 1, 2, 3, 4, 12, 31, 38, 49, 54)  # the last five counted twice once
+STEPS = ("count", "count", "message", "seal", "send", "send", "drain", "backup", "hub", "image")
+
+
+@pytest.mark.parametrize("loses", [False, True])
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_totals_are_exact_at_random(tmp_path, seed, loses):
+    """Exact where no backup lost anything; else too low by no more than what it lost."""
+    (tmp_path / "a").mkdir()
+    draw = random.Random(seed)
+    site = Site(tmp_path / "a", hub=RestorableHub(page=draw.choice((1, 3, 256))))
+    turnstile = Turnstile(site)
+    lives = Lives(draw, tmp_path, loses, site, turnstile)
+    for _ in range(draw.randrange(2, 6)):
+        async with life(lives.site, turnstile):
+            await turnstile.turn(1)
+            for _ in range(draw.randrange(3, 14)):
+                await lives.step(draw.choice(STEPS))
+        lives.put_image_back()
+    async with life(lives.site, turnstile):
+        for _ in range(4):
+            await turnstile.turn(2)
+            await drain(lives.site)
+        await turnstile.turn(2)
+        await drain(lives.site)
+    found = counted(site.hub)
+    lost = sum(number for name, number in lives.before.items() if name not in found)
+    assert loses or not lost
+    assert turnstile.total - lost <= sum(found.values()) <= turnstile.total
+    messages = [r.values["number"] for r in site.hub.records() if r.values["text"] == "x"]
+    assert len(messages) == len(set(messages))
