@@ -169,14 +169,16 @@ class Answers:
             await self._succeed(ref, reason="chain damaged")
         return not has_head
 
-    async def _succeed(self, ref: Ref, *, reason: str) -> None:
+    async def _succeed(self, ref: Ref, *, reason: str, first: int | None = None) -> None:
         """A stream cannot go on, and the hub need not be asked why."""
         bound = await self._bound_of(ref.stream)
         if bound is None:
             self._unbound(ref, reason)
         else:
             # Not the live one, where another cannot go on: that would begin a stream each time.
-            await self._forks.succeed(bound, reason=reason, stream=ref.stream)
+            await self._forks.succeed(
+                bound, reason=reason, stream=ref.stream, first=ref.seq if first is None else first
+            )
 
     def _unbound(self, ref: Ref, reason: str) -> None:
         """Nobody here can follow the verdict up: the stream waits for a technician, alone.
@@ -214,7 +216,7 @@ class Answers:
         if ref.kind == "evidence":
             covered = self._covered.setdefault(bound.id, Covered(ref.stream))
         else:
-            covered = self._covered[bound.id] = Covered(ref.stream)
+            covered = self._covered[bound.id] = Covered(ref.stream, ref.seq)
         covered.add(result.evidence, self.identity)
         question = _next_page(bound.id, ref, result, covered)
         if question is not None:
@@ -231,7 +233,7 @@ class Answers:
             del self._covered[bound.id]
             return False
         has_moved = await self._forks.succeed(
-            bound, covered=covered, reason=reason, stream=covered.origin
+            bound, covered=covered, reason=reason, stream=covered.origin, first=covered.first
         )
         # Not before: on a full disk what was shown still counts, and this was no try.
         del self._covered[bound.id]
@@ -278,7 +280,7 @@ class Answers:
 
         is_whole, _ = await self._database.write("resend", work, then=then)
         if not is_whole:
-            await self._succeed(ref, reason="hub lost the chain")
+            await self._succeed(ref, reason="hub lost the chain", first=start)
 
     async def _unregistered(self, ref: Ref) -> None:
         """The hub does not know the resource: its registration again; seldom if it was refused."""

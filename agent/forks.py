@@ -1,10 +1,13 @@
 """A stream that cannot go on: fork after an image restore, overlap, a chain that the hub lost.
 
-In one transaction the journal rows and bodies that the hub's evidence covers go out, what is left
-of unaccepted segments comes back into the journal under its old row numbers, the newest `resume` is
-taken back, and a new stream begins that names what it continues. Covered is only what a header says
-that carries our own signature, state 1 and a proven path: `protocol.sync` verified all of it, and
-without evidence nothing is dropped (edge-storage.md §4).
+What stands before the segment that the hub did not take is at the hub, or can still go there, and
+stays in its stream: after a restore of the hub it is due again, and answered as a duplicate. In a
+new stream its old rows would overlap with themselves, and old watermarks would be taken for new.
+Of the rest, in one transaction the journal rows and bodies that the hub's evidence covers go out,
+what is left of unaccepted segments comes back into the journal under its old row numbers, the
+newest `resume` is taken back, and a new stream begins that names what it continues. Covered is
+only what a header says that carries our own signature, state 1 and a proven path: `protocol.sync`
+verified all of it, and without evidence nothing is dropped (edge-storage.md §4).
 """
 
 import logging
@@ -41,6 +44,7 @@ class _End:
     """A stream that cannot go on, why, and which rows the hub has."""
 
     stream: StreamId
+    first: int  # of its segments that cannot stay in it
     ranges: Sequence[RowRange]
     reason: str
     turn: int  # of the watermarks that are set back
@@ -84,15 +88,17 @@ class Forks:
         reason: str,
         covered: Covered | None = None,
         stream: bytes | None = None,
+        first: int = 0,
     ) -> bool:
         """End the live stream of a resource; what the hub lacks goes on in a new one.
 
         False: nothing was to be moved, so the hub's answer to the next batch will be the same.
 
         reason: stands in `continues`, e.g. "fork". covered: what the hub has, None: nothing
-        proven. stream: the one that cannot go on; where it had
-        ended before, its segments without a receipt join the live stream. Drivers whose watermark
-        was taken back are named to `on_resumed`: an instance in use trusts what it has yielded.
+        proven. stream: the one that cannot go on; where it had ended before, its segments
+        without a receipt join the live stream. first: the segment that it cannot go on with; those
+        before it stay. Drivers whose watermark was taken back are named to `on_resumed`: an
+        instance in use trusts what it has yielded.
         """
         lane = self._lane
         async with lane.sealer.gate, lane.journal.gate:
@@ -101,7 +107,7 @@ class Forks:
                 return False
             shown = covered or Covered()
             turn = lane.journal.watermarks.turn()
-            end = _End(StreamId(stream or live.id), shown.durable, reason, turn)
+            end = _End(StreamId(stream or live.id), first, shown.durable, reason, turn)
 
             def work(connection: sqlite3.Connection) -> _Result:
                 return self._write(connection, bound, end, shown)
@@ -156,16 +162,24 @@ class Forks:
         for row in live.rows:
             result.rows += self._journal_row(connection, row, end, result)
         for (body,) in connection.execute(
-            "SELECT id FROM body WHERE stream = ? AND state IN (?, ?) ORDER BY seq",
-            (end.stream, int(BodyState.DUE), int(BodyState.HELD)),
+            "SELECT id FROM body WHERE stream = ? AND seq >= ? AND state IN (?, ?) ORDER BY seq",
+            (end.stream, end.first, int(BodyState.DUE), int(BodyState.HELD)),
         ).fetchall():
             result.rows += self._body(connection, bound, body, end, result)
-        self._headers(connection, bound, end.stream, covered, result)
+        self._headers(connection, bound, end, covered, result)
         result.rows.sort(key=lambda row: (row.first_row, row.id))
         connection.execute(
-            "UPDATE stream SET due_n = 0, due_bytes = 0, sealed = sealed - ?, lost = lost + ?,"
-            " accepted = accepted + ? WHERE id = ?",
-            (result.returned, result.lost, result.dropped, end.stream),
+            "UPDATE stream SET (due_n, due_bytes) = (SELECT count(*), coalesce(sum(size), 0)"
+            " FROM body WHERE stream = ?1 AND state IN (?2, ?3)), sealed = sealed - ?4,"
+            " lost = lost + ?5, accepted = accepted + ?6 WHERE id = ?1",
+            (
+                end.stream,
+                int(BodyState.DUE),
+                int(BodyState.HELD),
+                result.returned,
+                result.lost,
+                result.dropped,
+            ),
         )
         # Epoch numbers of before the restore are taken, under other keys.
         epoch = max(bound.epoch, covered.epoch)
@@ -230,7 +244,7 @@ class Forks:
         self,
         connection: sqlite3.Connection,
         bound: Bound,
-        stream: StreamId,
+        end: _End,
         covered: Covered,
         result: _Result,
     ) -> None:
@@ -239,7 +253,7 @@ class Forks:
         It was the header that told the hub of a body which was evicted or refused.
         """
         gaps: list[tuple[int, int, int]] = []  # first, last, records
-        for seq, reason, head in take_headers(connection, stream):
+        for seq, reason, head in take_headers(connection, end.stream, end.first):
             result.headers += 1
             if reason == "damaged":
                 continue  # declared when it was found
@@ -252,7 +266,7 @@ class Forks:
             else:
                 gaps.append((seq, seq, records))
         for first, last, records in gaps:
-            self._declare(connection, bound, (stream, first, last), records,
+            self._declare(connection, bound, (end.stream, first, last), records,
                           reason="segments of an ended stream that are held no more")  # fmt: skip
 
     def _not_named(self, head: bytes, covered: Covered) -> int | None:

@@ -31,6 +31,7 @@ class Covered:
     """Verified headers of a resource, folded together in the order of the hub's pages."""
 
     origin: bytes = b""  # the stream of this file that could not go on
+    first: int = 0  # its segment that the hub did not take
     headers: int = 0
     epoch: int = 0  # the highest that they name
     #: Newest watermark by source; and of those that the source gives again from there (class D, E).

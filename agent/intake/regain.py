@@ -45,7 +45,7 @@ def regain(
 ) -> Regained:
     """Compare the rows that wait with what was accepted; changes nothing.
 
-    waiting: rows of one resource that no accepted header names. next_row: its next row number.
+    waiting: rows of one resource that no accepted header names, by number. next_row: its next one.
     """
     found = Regained()
     since = _since(covered, [row for row, _ in waiting], next_row)
@@ -54,10 +54,14 @@ def regain(
     first, runs = since
     told: dict[Key, Told] = {}
     kept: set[Key] = set()
-    for row, tail in waiting:
+    goes = False
+    for row, tail in reversed(waiting):
         if not tail.is_regained:
             kept |= tail.marks.keys()
-        elif row.first_row >= first or row.run in runs:
+            continue
+        # One of several that were sealed together says nothing itself: the last speaks for them.
+        goes = row.first_row >= first or row.run in runs or (goes and not tail.marks)
+        if goes:
             found.rows.append(row)
         else:
             place = (0, row.first_row + row.count - 1)

@@ -139,8 +139,10 @@ def queue_header(
     )
 
 
-def take_headers(connection: sqlite3.Connection, stream: bytes) -> list[tuple[int, str, bytes]]:
-    """Take out the header-only items of a stream that the hub takes nothing of any more.
+def take_headers(
+    connection: sqlite3.Connection, stream: bytes, first: int
+) -> list[tuple[int, str, bytes]]:
+    """Take out the header-only items of a stream from segment `first` on: the hub takes none of it.
 
     Returns (seq, reason, head) of each, in the order of their seqs.
     """
@@ -148,9 +150,9 @@ def take_headers(connection: sqlite3.Connection, stream: bytes) -> list[tuple[in
         (seq, reason.decode(), head)
         for seq, reason, head in sorted(
             connection.execute(
-                "DELETE FROM outbox WHERE body IS NOT NULL AND stream = ?"
+                "DELETE FROM outbox WHERE body IS NOT NULL AND stream = ? AND seq >= ?"
                 " RETURNING seq, object, data",
-                (stream,),
+                (stream, first),
             ).fetchall()
         )
     ]

@@ -353,6 +353,31 @@ async def test_rows_of_the_image_that_nobody_accepted_stay(tmp_path):
     assert totals(restored) == building.raw
 
 
+async def test_rows_that_share_a_watermark_stay_or_go_together(tmp_path):
+    """Class A is sealed before D: the hub has a later row, and lacks the one before it."""
+    site, building, door = site_at(tmp_path / "a"), Building(), DOORS[:1]
+    async with site.running():
+        driver = Counting(site, building)
+        building.raw[door[0]] = 2
+        await driver.report(door)  # row 0
+        image = site.image(tmp_path / "image")
+        await site.drain()
+        building.raw[door[0]] = 3
+        await driver.report(door)  # row 1, lost with the disk
+        await site.give(1, resource="load")  # row 2
+        await site.seal()
+        await site.exchange(items_max=1)
+        assert of(site, "x") == [1]
+    restored = site.like(folder=image, core=None, sync=None)
+    for raw in (21, 27):  # rows 1 and 2, of two runs; they will stand in one segment
+        building.raw[door[0]] = raw
+        async with restored.running():
+            await Counting(restored, building).report(door)
+    async with restored.running():
+        await finish(restored, Counting(restored, building))
+    assert totals(restored) == building.raw
+
+
 async def test_readings_under_way_are_refused_when_the_watermark_goes_back(tmp_path):
     draw, building = random.Random(5), Building()
     site = site_at(tmp_path / "a")
