@@ -7,7 +7,9 @@ reconnect. That is what a kill test leans on.
 
 import argparse
 import asyncio
+import contextlib
 import getpass
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +25,7 @@ START_TIMEOUT_S = 20.0
 ACK_WAIT_S = 3
 #: Unacknowledged messages a subscriber may hold: the bound of the agent's queue on MQTT 3.1.1.
 IN_FLIGHT_MAX = 200
+_PORTS = (15_000, 32_000)  # below what systems give to outgoing connections
 
 _READY = {"nats": b"Server is ready", "mosquitto": b" running"}
 
@@ -158,11 +161,16 @@ class Broker:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on loopback that is free, and that no connection gets by itself.
+
+    Below the system's range for outgoing connections: who stops and comes back to its port would
+    now and then find a connection there.
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(*_PORTS)))
+            port: int = probe.getsockname()[1]
+            return port
 
 
 def find_program(name: str) -> str:

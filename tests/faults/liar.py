@@ -8,7 +8,7 @@ import asyncio
 import random
 from contextlib import suppress
 
-from tests.faults.world import free_port
+from devices.simulators.broker import free_port
 
 TYPE = "application/vnd.shanmen+msgpack"
 

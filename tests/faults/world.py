@@ -19,6 +19,7 @@ from typing import Any
 
 from agent.commands import status
 from agent.host.faults import Fault
+from devices.simulators.broker import free_port
 from tests.faults.line_driver import CHECKS, PACKS, PASSAGES, TABLE
 from tests.faults.reading import read_inside
 from tests.shared import ROOT
@@ -58,12 +59,6 @@ port = {device_port}
 
 class WorldError(AssertionError):
     """A command of the world ended, or did not end, as it should."""
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @dataclass
