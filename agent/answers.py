@@ -7,13 +7,20 @@ becomes `bad` and a header-only item keeps the chain going; the bytes stay. What
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from agent.forks import Forks
 from agent.intake.covered import Covered
-from agent.intake.register import NONCE_BYTES, queue_object
+from agent.intake.outbox import queue_gap
 from agent.seal.batch import Ref
-from agent.seal.resend import Returned, queue_header, resend_chain, resend_registration
+from agent.seal.resend import (
+    Returned,
+    mend_item,
+    queue_header,
+    resend_chain,
+    resend_registration,
+)
 from agent.seal.spool import Received, Spool
 from agent.store.database import Database
 from agent.store.ports import Identity, Randomness
@@ -23,7 +30,6 @@ from agent.store.segments import head_bytes
 from protocol.errors import Code
 from protocol.ids import ResourceId, StreamId
 from protocol.messages import EvidenceItem, Fork, Missing, Overlap, Refused, UnknownResource
-from protocol.notes import Gap, make_gap
 from protocol.sync import ItemResult
 
 _LOG: Final = logging.getLogger(__name__)
@@ -101,10 +107,25 @@ class Answers:
                 await self._missing(ref, result)
         return has_moved
 
-    async def damaged(self, refs: Sequence[Ref]) -> None:
-        """Bodies whose bytes changed on this disk: header-only, declared; the stream goes on."""
+    async def damaged(self, refs: Sequence[Ref]) -> bool:
+        """Items whose bytes changed on this disk; whether a wrap is among them, to be made again.
+
+        A body becomes header-only and is declared. A header or a registration is taken from where
+        it stands a second time; a stream whose header is nowhere whole ends.
+        """
+        lost_wrap = False
         for ref in refs:  # at most one of a stream
-            await self._refuse(ref, "damaged", is_damaged=True)
+            if ref.kind == "body":
+                await self._refuse(ref, "damaged", is_damaged=True)
+                continue
+            mends = partial(mend_item, ref=ref, public=self.identity.signing.public)
+            kind = await self._database.write("refuse", mends)
+            if kind:
+                self.alarm("item-damaged", {"kind": kind})
+            if kind == "header":
+                await self._succeed(ref, reason="chain damaged")
+            lost_wrap |= kind == "wrap"
+        return lost_wrap
 
     # --- refused ---------------------------------------------------------------------------------
 
@@ -152,7 +173,15 @@ class Answers:
                 (ref.size, ref.records if is_damaged else 0, ref.stream),
             )
             if is_damaged and bound is not None:
-                self._note(connection, bound, ref, reason="body damaged")
+                queue_gap(
+                    connection,
+                    (bound.id, StreamId(ref.stream)),
+                    ("seq", ref.seq, ref.seq),
+                    count=ref.records,
+                    reason="body damaged",
+                    signer=self.identity.signing,
+                    random=self._random,
+                )
             if head is None:
                 return False
             queue_header(connection, ref.stream, ref.seq, head, body=ref.row, reason=reason)
@@ -187,19 +216,6 @@ class Answers:
         """
         self._spool.hold(ref.stream, HOLD_UNBOUND_S)
         self.alarm("stream-unbound", {"stream": ref.stream.hex(), "reason": reason})
-
-    def _note(self, connection: sqlite3.Connection, bound: Bound, ref: Ref, *, reason: str) -> None:
-        note = Gap(
-            resource=bound.id,
-            stream=StreamId(ref.stream),
-            unit="seq",
-            first=ref.seq,
-            last=ref.seq,
-            count=ref.records,
-            reason=reason,
-            nonce=self._random(NONCE_BYTES),
-        )
-        queue_object(connection, make_gap(note, self.identity.signing))
 
     # --- fork and overlap ------------------------------------------------------------------------
 

@@ -59,11 +59,11 @@ class Core:
             # ask the vault, which may have its part alone; nor may what leaves depend on it.
             vault.seen.earlier = main.seen
         self.identity = identity
-        self.spool = Spool(main.database, clock)
+        self.spool = Spool(main.database, clock, identity.signing.public)
         self.pipeline = Pipeline(
             main=main, vault=vault, bounds=bounds, clock=clock, root=root, feeds=settings.feeds
         )
-        self.forks = Forks(main, identity, main.random)
+        self.forks = Forks(main, vault, identity, main.random)
         self.answers = Answers(
             database=main.database,
             spool=self.spool,
@@ -179,7 +179,8 @@ class Core:
         return has_moved
 
     async def _damaged(self, refs: Sequence[Ref]) -> None:
-        await self.answers.damaged(refs)
+        if await self.answers.damaged(refs):
+            await self.main.epochs.wrap_again()
         self.main.sealer.due_bodies = (await self.spool.stats()).due
 
     def _received(self, moved: Sequence[tuple[bytes, int]]) -> None:

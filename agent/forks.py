@@ -14,13 +14,14 @@ import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
 from agent.intake.covered import Covered, Key
 from agent.intake.groups import open_body
+from agent.intake.outbox import queue_gap
 from agent.intake.regain import forget_befores, regain
-from agent.intake.register import NONCE_BYTES, queue_object
 from agent.intake.resume import Tail, load_tail, open_resume
 from agent.intake.rows import consecutive, numbers_of, open_row, put_row, uncovered
 from agent.intake.watermarks import put_watermarks
@@ -32,7 +33,6 @@ from agent.store.schema import BodyState, StreamState
 from protocol.chain import RowRange
 from protocol.errors import ShanmenError
 from protocol.ids import RunId, StreamId
-from protocol.notes import Gap, make_gap
 from protocol.records import Columns, load_columns
 from protocol.segment import Segment, open_segment, parse
 
@@ -75,10 +75,14 @@ class _Result:
 class Forks:
     """Ends streams and begins the ones that follow them."""
 
-    def __init__(self, lane: Lane, identity: Identity, random: Randomness) -> None:
+    def __init__(
+        self, lane: Lane, vault: Lane | None, identity: Identity, random: Randomness
+    ) -> None:
+        """vault: its readings have the same sources; they are judged by where those stand."""
         self.identity = identity
         self.on_resumed: Callable[[frozenset[str]], None] = lambda _drivers: None
         self._lane = lane
+        self._vault = vault
         self._random = random
 
     async def succeed(
@@ -101,7 +105,12 @@ class Forks:
         instance in use trusts what it has yielded.
         """
         lane = self._lane
-        async with lane.sealer.gate, lane.journal.gate:
+        in_vault = self._vault.journal if self._vault is not None else None
+        async with (
+            lane.sealer.gate,
+            lane.journal.gate,
+            in_vault.gate if in_vault else nullcontext(),
+        ):
             live = bound.stream
             if live is None:
                 return False
@@ -126,7 +135,10 @@ class Forks:
                 lane.journal.take_back(bound.id, result.watermarks)
                 if result.watermarks:
                     # In this turn of the loop: no reading of the old instances may come between.
-                    self.on_resumed(frozenset(driver for driver, _ in result.watermarks))
+                    drivers = frozenset(driver for driver, _ in result.watermarks)
+                    if in_vault is not None:
+                        in_vault.refuse_from(drivers)
+                    self.on_resumed(drivers)
 
             result = await lane.database.write("fork", work, then=then)
         _LOG.warning(
@@ -356,17 +368,15 @@ class Forks:
     ) -> None:
         """Queue the note that segments first..last of a stream do not come."""
         stream, first, last = place
-        note = Gap(
-            resource=bound.id,
-            stream=stream,
-            unit="seq",
-            first=first,
-            last=last,
+        queue_gap(
+            connection,
+            (bound.id, stream),
+            ("seq", first, last),
             count=count,
             reason=reason,
-            nonce=self._random(NONCE_BYTES),
+            signer=self.identity.signing,
+            random=self._random,
         )
-        queue_object(connection, make_gap(note, self.identity.signing))
 
     def _regain(
         self,

@@ -9,13 +9,14 @@ long as a body of it, and links of the chain as long as a restored hub could lac
 import sqlite3
 from typing import Final
 
-from agent.intake.register import NONCE_BYTES, queue_object
+from agent.intake.outbox import queue_object
 from agent.lane import Lane
 from agent.seal.spool import Spool
 from agent.store.disk import LEAVE_FULL, DiskLevel
 from agent.store.ports import DAY_US, Clock, Identity, Randomness
 from agent.store.schema import OutboxState, StreamState
 from protocol.ids import StreamId
+from protocol.limits import NONCE_BYTES
 from protocol.notes import Correction, make_correction
 from protocol.times import ClockSource
 

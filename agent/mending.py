@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agent.adoption import adopt
-from agent.intake.register import NONCE_BYTES, queue_object
+from agent.intake.outbox import queue_gap
 from agent.lane import Lane
 from agent.store.ports import Clock, Identity
 from agent.store.recovery import Damage, forget
@@ -24,7 +24,7 @@ from protocol.header import Header, decode_header, read_prelude
 from protocol.ids import StreamId
 from protocol.limits import PRELUDE_BYTES
 from protocol.messages import EvidenceItem
-from protocol.notes import Gap, GapUnit, make_gap
+from protocol.notes import GapUnit
 from protocol.segment import Continues
 
 
@@ -123,17 +123,15 @@ class _Hand:
         count: int | None,
     ) -> None:
         """Declare a loss."""
-        gap = Gap(
-            resource=bound.id,
-            stream=stream,
-            unit=unit,
-            first=span[0],
-            last=span[1],
+        queue_gap(
+            self.connection,
+            (bound.id, stream),
+            (unit, *span),
             count=count,
             reason="storage damaged",
-            nonce=self.lane.random(NONCE_BYTES),
+            signer=self.identity.signing,
+            random=self.lane.random,
         )
-        queue_object(self.connection, make_gap(gap, self.identity.signing))
 
 
 def _mend(hand: _Hand, bound: Bound, known: _Known) -> _Mended:

@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from agent.intake.acknowledge import acknowledge
@@ -279,6 +279,10 @@ class Journal:
         self._noted = {one for one in self._noted if one[1] != resource}
         drivers = {driver for driver, _ in watermarks}
         self.resets.update(drivers)
+        self.refuse_from(drivers)
+
+    def refuse_from(self, drivers: Collection[str]) -> None:
+        """Refuse what these drivers handed over, holding `gate`: nothing may be under way."""
         group = self._take_all()
         self._refuse([p for p in group if p.driver in drivers], UnavailableError(Code.BUSY))
         kept = [p for p in group if p.driver not in drivers]

@@ -9,13 +9,13 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from agent.intake.register import NONCE_BYTES, Register, queue_object
+from agent.intake.outbox import queue_gap
+from agent.intake.register import Register
 from agent.store.database import Database
 from agent.store.ports import HOUR_US, Clock, Randomness
 from agent.store.resources import Bound
 from devices.driver import Lost, Reading
 from protocol.ids import ResourceId, StreamId
-from protocol.notes import Gap, make_gap
 
 NO_ROOM: Final = "no room"
 
@@ -166,14 +166,12 @@ def _queue(
 ) -> None:
     loss, (count, first_us, last_us) = told
     for resource, stream in streams:
-        note = Gap(
-            resource=resource,
-            stream=stream,
-            unit="time",
-            first=first_us,
-            last=max(first_us, last_us),
+        queue_gap(
+            connection,
+            (resource, stream),
+            ("time", first_us, max(first_us, last_us)),
             count=None if loss.driver else count,
             reason=loss.reason,
-            nonce=random(NONCE_BYTES),
+            signer=register.identity.signing,
+            random=random,
         )
-        queue_object(connection, make_gap(note, register.identity.signing))

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from agent.intake.outbox import queue_object
 from agent.store.ports import Clock, Identity, Randomness
 from agent.store.resources import NO_ENTRY, Bound, Stream
 from agent.store.rest import RootKey
@@ -22,7 +23,7 @@ from protocol.envelope import Envelope
 from protocol.errors import Code, ConfigError
 from protocol.grades import rules
 from protocol.ids import ObjectId, PrincipalId, StreamId
-from protocol.limits import REASON_CHARS_MAX
+from protocol.limits import NONCE_BYTES, REASON_CHARS_MAX
 from protocol.packs import Pack
 from protocol.registration import (
     Classification,
@@ -36,7 +37,6 @@ from protocol.registration import (
 from protocol.times import ClockReading, ClockSource
 
 STREAM_ID_BYTES: Final = 16
-NONCE_BYTES: Final = 16
 STORAGE_ADDRESS: Final = "hub:/v1/resources/{resource}/segments"
 ACCESS_METHOD: Final = "GET, RFC 9421 signature or bearer token; shanmen read"
 
@@ -240,17 +240,6 @@ def schema_row(bound: Bound) -> bytes:
 def open_schema_row(data: bytes) -> Pack:
     """The pack of a schema that `schema_row` made. Raises msgspec.DecodeError."""
     return msgspec.msgpack.decode(data, type=tuple[str, Pack])[1]
-
-
-def queue_object(
-    connection: sqlite3.Connection, envelope: Envelope, *, is_held: bool = False
-) -> None:
-    """Put a signed object of the agent's own into the outbox; order is kept."""
-    state = OutboxState.HELD if is_held else OutboxState.DUE
-    connection.execute(
-        "INSERT INTO outbox(kind, state, object, data) VALUES(?, ?, ?, ?)",
-        (envelope.kind, int(state), envelope.object_id, envelope.raw),
-    )
 
 
 def _principal(text: str) -> PrincipalId | None:

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from agent.store.segments import digest_of
+from agent.store.segments import digest_of, is_head, is_object
 from protocol.messages import HeaderItem, Item, ObjectItem, SegmentItem
 
 ITEM_OVERHEAD_BYTES: Final = 16  # of one item in a batch
@@ -20,8 +20,10 @@ BATCH_OVERHEAD_BYTES: Final = 1_024
 ORDER_SLACK: Final = 512  # header-only items looked at beside the bodies
 
 _HEADERS: Final = (
-    "SELECT id, object, data, body, stream, seq FROM outbox"
-    " WHERE state = 0 AND body IS NOT NULL AND stream NOT IN ({}) ORDER BY body, seq LIMIT ?"
+    "SELECT o.id, o.object, o.data, o.body, o.stream, o.seq, c.id FROM outbox o"
+    " LEFT JOIN chain c ON c.stream = o.stream AND c.seq = o.seq"
+    " WHERE o.state = 0 AND o.body IS NOT NULL AND o.stream NOT IN ({})"
+    " ORDER BY o.body, o.seq LIMIT ?"
 )
 _BODIES: Final = (
     "SELECT b.id, b.stream, b.seq, b.size, b.n, b.digest, c.data FROM body b"
@@ -52,18 +54,26 @@ class SpoolItem:
 
 
 def next_batch(
-    connection: sqlite3.Connection, bytes_max: int, items_max: int, held: Sequence[bytes]
+    connection: sqlite3.Connection,
+    bytes_max: int,
+    items_max: int,
+    held: Sequence[bytes],
+    public: bytes,
 ) -> tuple[list[SpoolItem], list[Ref]]:
-    """The items that go now, and bodies found damaged; empty only if nothing may be sent.
+    """The items that go now, and those found damaged; empty only if nothing may be sent.
 
     bytes_max: of the request; only its first item may be larger, and no item is as large as
-    SYNC_BYTES_MAX. held: streams of which nothing goes.
+    SYNC_BYTES_MAX. held: streams of which nothing goes. public: our own signing key.
     """
     room = _Room(bytes_max - BATCH_OVERHEAD_BYTES, items_max)
     found: list[SpoolItem] = []
-    for one in _objects(connection):
+    broken: list[Ref] = []
+    for one, is_whole in _objects(connection, public):
+        if not is_whole:
+            broken.append(one.ref)
+            continue
         if not room.take(one.ref.size):
-            return found, []
+            return found, broken
         found.append(one)
     damaged: dict[bytes, Ref] = {}  # by stream, of which nothing more goes into this batch
     for link in heapq.merge(
@@ -78,7 +88,7 @@ def next_batch(
         if not room.take(ref.size):
             break
         found.append(SpoolItem(ref, link.item))
-    return found, list(damaged.values())
+    return found, [*broken, *damaged.values()]
 
 
 @dataclass(slots=True)
@@ -105,7 +115,7 @@ class _Link:
 
     ref: Ref
     data: bytes | None
-    digest: bytes = b""  # of a body
+    digest: bytes | None  # of a body; of a header-only item the id of its segment
     reason: str = ""  # of a header-only item
 
     @property
@@ -117,9 +127,9 @@ class _Link:
     @property
     def is_damaged(self) -> bool:
         """Whether its bytes are not those that were sealed."""
-        return self.ref.kind == "body" and (
-            self.data is None or digest_of(self.data) != self.digest
-        )
+        if self.ref.kind == "header":
+            return not is_head(self.data, self.digest)
+        return self.data is None or digest_of(self.data) != self.digest
 
     @property
     def item(self) -> Item:
@@ -128,21 +138,28 @@ class _Link:
         return SegmentItem(data) if self.ref.kind == "body" else HeaderItem(data, self.reason)
 
 
-def _objects(connection: sqlite3.Connection) -> Iterator[SpoolItem]:
+def _objects(connection: sqlite3.Connection, public: bytes) -> Iterator[tuple[SpoolItem, bool]]:
+    """Objects in their order, and whether their bytes are those that were signed."""
     cursor = connection.execute(
-        "SELECT id, data FROM outbox WHERE state = 0 AND body IS NULL ORDER BY id"
+        "SELECT id, object, data FROM outbox WHERE state = 0 AND body IS NULL ORDER BY id"
     )
     with closing(cursor):
-        for row, data in cursor:
-            yield SpoolItem(Ref("object", row, size=len(data)), ObjectItem(data))
+        for row, object_id, data in cursor:
+            item = SpoolItem(Ref("object", row, size=len(data or b"")), ObjectItem(data))
+            yield item, is_object(data, object_id, public)
 
 
 def _headers(connection: sqlite3.Connection, held: Sequence[bytes]) -> list[_Link]:
     """Header-only items by the row of their body, so that they keep their place in the chain."""
     rows = connection.execute(_HEADERS.format(_marks(held)), (*held, ORDER_SLACK)).fetchall()
     return [
-        _Link(Ref("header", row, stream, seq, len(data), body=body), data, reason=reason.decode())
-        for row, reason, data, body, stream, seq in rows
+        _Link(
+            Ref("header", row, stream, seq, len(data or b""), body=body),
+            data,
+            segment,
+            reason=str(reason, "utf-8", "replace"),
+        )
+        for row, reason, data, body, stream, seq, segment in rows
     ]
 
 

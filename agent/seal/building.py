@@ -76,6 +76,22 @@ class Built:
     unsynced_base_us: int | None = None  # set where a correction will be needed
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A row as columns, and where its records go: (bucket of event time, their indices)."""
+
+    row: JournalRow
+    columns: Columns
+    tail: Tail
+    clock: ClockKey
+    buckets: Sequence[tuple[int | None, list[int] | None]]
+
+    def goes_with(self, other: "_Placed") -> bool:
+        """Whether one segment can hold both."""
+        ours = {bucket for bucket, _ in self.buckets}
+        return self.clock == other.clock and ours == {bucket for bucket, _ in other.buckets}
+
+
 @dataclass(slots=True)
 class _Bucket:
     clock: ClockKey
@@ -93,17 +109,15 @@ def pieces(
     outside goes by its own interval of `epoch_us`. Raises DecodeError for a body of no columns.
     """
     made: list[Piece] = []
-    for tail, chunk in _by_tail(opened):
+    for tail, chunk in _by_tail([_placed(one, interval, epoch_us) for one in opened]):
         buckets: dict[tuple[ClockKey, int | None], _Bucket] = {}
-        for row, dumped in chunk:
-            columns = load_columns(dumped)
-            clock = _clock_key(row)
-            for bucket, indices in _by_epoch(columns, interval, epoch_us):
-                found = buckets.get((clock, bucket))
+        for one in chunk:
+            for bucket, indices in one.buckets:
+                found = buckets.get((one.clock, bucket))
                 if found is None:
-                    first = columns.event_time[indices[0] if indices is not None else 0]
-                    found = buckets[clock, bucket] = _Bucket(clock, first)
-                _add(found, row, columns, indices)
+                    first = one.columns.event_time[indices[0] if indices is not None else 0]
+                    found = buckets[one.clock, bucket] = _Bucket(one.clock, first)
+                _add(found, one.row, one.columns, indices)
         made += [
             Piece(
                 concat(b.parts), tuple(_merged(b.rows)), b.clock, b.event_us,
@@ -115,22 +129,30 @@ def pieces(
     return made
 
 
-def _by_tail(
-    opened: Sequence[Opened],
-) -> Iterable[tuple[Tail, list[tuple[JournalRow, bytes]]]]:
-    """Rows of one class of source, as many as one header can name the watermarks of."""
+def _placed(one: Opened, interval: tuple[int, int] | None, epoch_us: int) -> _Placed:
+    dumped, data = open_body(one.plain)
+    columns = load_columns(dumped)
+    buckets = list(_by_epoch(columns, interval, epoch_us))
+    return _Placed(one.row, columns, load_tail(data), _clock_key(one.row), buckets)
+
+
+def _by_tail(placed: Iterable[_Placed]) -> Iterable[tuple[Tail, list[_Placed]]]:
+    """Rows of one class of source, as many as one header can name the watermarks of.
+
+    What can be asked for again is cut where its epoch or clock changes: each of its segments
+    says where the sources stood, or after an image restore one that came alone would come again.
+    """
     marks: dict[bool, Marks] = {False: {}, True: {}}
-    chunks: dict[bool, list[tuple[JournalRow, bytes]]] = {False: [], True: []}
-    for item in opened:
-        dumped, data = open_body(item.plain)
-        tail = load_tail(data)
-        kind = tail.is_regained
-        merged = marks[kind] | tail.marks
-        if kind and chunks[kind] and merged != marks[kind] and not fits(merged):
-            yield Tail(kind, marks[kind]), chunks[kind]
-            merged, chunks[kind] = tail.marks, []
+    chunks: dict[bool, list[_Placed]] = {False: [], True: []}
+    for one in placed:
+        kind, chunk = one.tail.is_regained, chunks[one.tail.is_regained]
+        merged = marks[kind] | one.tail.marks
+        is_full = merged != marks[kind] and not fits(merged)
+        if kind and chunk and (is_full or not one.goes_with(chunk[-1])):
+            yield Tail(kind, marks[kind]), chunk
+            merged, chunks[kind] = one.tail.marks, []
         marks[kind] = merged
-        chunks[kind].append((item.row, dumped))
+        chunks[kind].append(one)
     for kind, chunk in chunks.items():
         if chunk:
             yield Tail(kind, marks[kind]), chunk

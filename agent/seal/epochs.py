@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from agent.intake.register import NONCE_BYTES, queue_object
+from agent.intake.outbox import queue_object
 from agent.store.database import Database
 from agent.store.ports import DAY_US, Clock, Identity, Randomness
 from agent.store.resources import Bound
@@ -21,6 +21,7 @@ from agent.store.schema import BodyState, OutboxState
 from protocol.errors import DecodeError
 from protocol.ids import ResourceId
 from protocol.keys import EpochKey
+from protocol.limits import NONCE_BYTES
 from protocol.times import ClockSource
 from protocol.wraps import Seen, make_wrap
 
@@ -179,13 +180,22 @@ class Epochs:
         whole = [e for e in epochs.values() if len(e.keys) == len(bound.layout.groups)]
         self._live[bound.id] = sorted(whole, key=lambda e: e.number)
 
-    async def confirm_owner(self, identity: Identity) -> None:
-        """Wrap to the owner what was made before the owner was known; let held things go."""
+    async def wrap_again(self) -> None:
+        """Wrap all keys that are still held once more: a wrap was damaged before it was sent."""
+        await self.confirm_owner(self.identity, again=True)
+
+    async def confirm_owner(self, identity: Identity, *, again: bool = False) -> None:
+        """Wrap to the owner what was made before the owner was known; let held things go.
+
+        again: also what was wrapped before.
+        """
         self.identity = identity
 
         def work(connection: sqlite3.Connection) -> None:
             if identity.owner is None or not identity.owner_confirmed:
                 return
+            if again:
+                connection.execute("UPDATE epoch_key SET wrap_sent = 0")
             rows = connection.execute(
                 "SELECT resource, epoch, grp, wrapped, from_us, to_us, commitment FROM epoch_key"
                 " WHERE wrap_sent = 0"

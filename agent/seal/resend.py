@@ -9,8 +9,9 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
+from agent.seal.batch import Ref
 from agent.store.schema import BodyState, OutboxState
-from agent.store.segments import head_bytes
+from agent.store.segments import head_bytes, is_head, is_object
 
 MISSING_MAX: Final = 1_000  # segments looked at for one `missing`
 
@@ -137,6 +138,37 @@ def queue_header(
         " VALUES('header', ?, ?, ?, ?, ?, ?)",
         (int(OutboxState.DUE), reason.encode(), body, stream, seq, head),
     )
+
+
+def mend_item(connection: sqlite3.Connection, ref: Ref, public: bytes) -> str:
+    """Take a damaged item of the outbox from where it stands a second time.
+
+    public: our own signing key. Returns its kind if it is whole nowhere: it is sent no more.
+    """
+    if ref.kind == "header":
+        second = head_bytes(connection, ref.stream, ref.seq)
+        kind, is_whole = "header", is_head(second, _segment_id(connection, ref))
+    else:
+        kind, entry = connection.execute(
+            "SELECT kind, object FROM outbox WHERE id = ?", (ref.row,)
+        ).fetchone()
+        row = connection.execute("SELECT data FROM resource WHERE entry = ?", (entry,)).fetchone()
+        second = row[0] if row else None
+        is_whole = is_object(second, entry, public)
+    if is_whole:
+        connection.execute("UPDATE outbox SET data = ? WHERE id = ?", (second, ref.row))
+        return ""
+    connection.execute(
+        "UPDATE outbox SET state = ? WHERE id = ?", (int(OutboxState.REFUSED), ref.row)
+    )
+    return str(kind)
+
+
+def _segment_id(connection: sqlite3.Connection, ref: Ref) -> bytes | None:
+    row = connection.execute(
+        "SELECT id FROM chain WHERE stream = ? AND seq = ?", (ref.stream, ref.seq)
+    ).fetchone()
+    return row[0] if row else None
 
 
 def take_headers(

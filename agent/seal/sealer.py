@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from agent.intake.register import NONCE_BYTES, queue_object
+from agent.intake.outbox import queue_gap
 from agent.intake.rows import open_row
 from agent.seal.building import BATCH_BYTES_MAX, Built, Opened, Piece, build, pieces
 from agent.seal.due import BACKLOG_RECORDS_MAX, run_of, waits_since_us
@@ -26,7 +26,6 @@ from agent.store.runs import Runs
 from agent.store.schema import BodyState, StreamState
 from agent.store.segments import insert_segment, remember_unsynced
 from protocol.errors import DecodeError, UnavailableError
-from protocol.notes import Gap, make_gap
 
 BACKLOG_BODIES: Final = 64  # bodies that wait for the hub: it is away, so segments may be larger
 FRESH_AGE_S: Final = 1.0  # first segment of a stream after a start
@@ -357,14 +356,12 @@ class Sealer:
     def _note_damage(
         self, connection: sqlite3.Connection, bound: Bound, stream: Stream, row: JournalRow
     ) -> None:
-        gap = Gap(
-            resource=bound.id,
-            stream=stream.id,
-            unit="row",
-            first=row.first_row,
-            last=row.first_row + row.count - 1,
+        queue_gap(
+            connection,
+            (bound.id, stream.id),
+            ("row", row.first_row, row.first_row + row.count - 1),
             count=row.count,
             reason="journal damaged",
-            nonce=self._random(NONCE_BYTES),
+            signer=self.identity.signing,
+            random=self._random,
         )
-        queue_object(connection, make_gap(gap, self.identity.signing))

@@ -67,7 +67,8 @@ class Received:
 class Spool:
     """What is to be sent. The uplink is its only reader, and one batch is in flight at a time."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, public: bytes) -> None:
+        """public: our own signing key: what it did not sign was damaged on this disk."""
         self.wake = asyncio.Event()  # set when there may be something to send
         self.checkpoint: Checkpoint | None = None
         self.backed_up_to = 0
@@ -78,6 +79,7 @@ class Spool:
         self.follow: Callable[[Received], Awaitable[bool]] = _nothing_else
         self._database = database
         self._clock = clock
+        self._public = public
         self._questions: dict[bytes, _Question] = {}  # by resource
         self._not_before: dict[bytes, int] = {}  # stream -> monotonic µs: `later`
 
@@ -101,7 +103,7 @@ class Spool:
         ]
 
         def work(connection: sqlite3.Connection) -> tuple[list[SpoolItem], list[Ref]]:
-            return next_batch(connection, bytes_max, items_max - len(found), held)
+            return next_batch(connection, bytes_max, items_max - len(found), held, self._public)
 
         items, damaged = await self._database.read(work)
         if damaged:

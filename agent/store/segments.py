@@ -5,8 +5,11 @@ import sqlite3
 from typing import Final
 
 from agent.store.schema import BodyState
+from protocol.envelope import only_key, verify
+from protocol.envelope import parse as parse_envelope
+from protocol.errors import ShanmenError
 from protocol.limits import PRELUDE_BYTES, SIGNATURE_BYTES
-from protocol.segment import Segment
+from protocol.segment import Segment, parse
 
 DIGEST_BYTES: Final = 16
 SAME_BASE_US: Final = 500_000  # bases are rounded down to it: `building._CLOCK_STEP_US`
@@ -15,6 +18,28 @@ SAME_BASE_US: Final = 500_000  # bases are rounded down to it: `building._CLOCK_
 def digest_of(raw: bytes) -> bytes:
     """A short hash that tells a damaged body from a whole one before it is sent."""
     return hashlib.blake2b(raw, digest_size=DIGEST_BYTES).digest()
+
+
+def is_head(raw: object, segment: object) -> bool:
+    """Whether these are prelude, header and signature of the segment with this id."""
+    if not isinstance(raw, bytes):
+        return False
+    try:
+        return parse(raw, body=False).id == segment
+    except ShanmenError:
+        return False
+
+
+def is_object(raw: object, object_id: object, public: bytes) -> bool:
+    """Whether this is the envelope of the object with this id, as this gateway signed it."""
+    if not isinstance(raw, bytes):
+        return False
+    try:
+        envelope = parse_envelope(raw)
+        verify(envelope, only_key(public))
+    except ShanmenError:
+        return False
+    return envelope.object_id == object_id
 
 
 def insert_segment(

@@ -12,7 +12,7 @@ from agent.seal.batch import next_batch
 from devices.driver import Promise, Reading, Rows
 from protocol.limits import SYNC_BYTES_MAX
 from protocol.program.units import Duration, Size
-from tests.agent.kit import Site, record
+from tests.agent.kit import AGENT, Site, record
 from tests.agent.test_uplink import Hub, client_of, serving, uplink_of
 
 RECORDS = 1_000
@@ -102,7 +102,8 @@ async def test_held_streams_are_not_read(tmp_path):
         read: list[int] = []
 
         def look(connection):
-            items, _ = next_batch(Watched(connection, read), SYNC_BYTES_MAX, 1_000, [held])
+            watched, public = Watched(connection, read), AGENT.public
+            items, _ = next_batch(watched, SYNC_BYTES_MAX, 1_000, [held], public)
             return items
 
         items = await database.read(look)

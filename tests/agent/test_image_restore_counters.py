@@ -23,7 +23,7 @@ from protocol.errors import UnavailableError
 from protocol.evidence import Shown
 from protocol.leaf import State
 from protocol.limits import RESUME_BYTES_MAX
-from tests.agent.kit import GATE, Site, identity, pack, record, watermark
+from tests.agent.kit import DAY_US, GATE, NOW_US, Site, identity, pack, record, watermark
 
 LOAD = ResourceSettings(local="load", pack=pack("test.load"))
 DOORS = [f"door-{n}/in_count" for n in range(1, 13)]
@@ -373,6 +373,40 @@ async def test_rows_that_share_a_watermark_stay_or_go_together(tmp_path):
         building.raw[door[0]] = raw
         async with restored.running():
             await Counting(restored, building).report(door)
+    async with restored.running():
+        await finish(restored, Counting(restored, building))
+    assert totals(restored) == building.raw
+
+
+@pytest.mark.parametrize("accepted", [1, 2])
+async def test_totals_over_midnight_are_exact_whichever_of_the_segments_the_hub_has(
+    tmp_path, accepted
+):
+    """A cut over two epochs is several segments: each says where the door stood after it."""
+    site, building = site_at(tmp_path / "a"), Building()
+    door = DOORS[0]
+
+    async def pass_at(site: Site, driver: Counting, raw: int, time_us: int) -> None:
+        passed = raw - driver.before(door)
+        building.raw[door] = driver.state[door] = raw
+        mark = Watermark(source=f"counter/load/{door}", value=_state(door, raw))
+        rows = [Rows(resource="load", records=[record(passed, text=door, at_us=time_us)])]
+        one = Reading(rows=rows, watermarks=[mark], promise=Promise.D)
+        await site.core.pipeline.submit(one, driver=DRIVER)
+
+    midnight_us = (NOW_US // DAY_US + 1) * DAY_US
+    async with site.running():
+        driver = Counting(site, building)
+        await pass_at(site, driver, 2, midnight_us - 9_000_000)
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        for step, raw in enumerate((5, 9, 14, 20)):
+            await pass_at(site, driver, raw, midnight_us + (step - 2) * 1_000_000)
+        await site.seal()
+        while len([one for one in site.hub.segments() if one.state is State.BODY]) < 1 + accepted:
+            await site.exchange(items_max=1)
+        assert totals(site)[door] == (9, 20)[accepted - 1]
+    restored = site.like(folder=image, core=None, sync=None)
     async with restored.running():
         await finish(restored, Counting(restored, building))
     assert totals(restored) == building.raw

@@ -178,7 +178,7 @@ async def test_no_walk_through_the_spool(tmp_path):
     connection = fresh()
     asked: list[str] = []
     connection.set_trace_callback(asked.append)
-    next_batch(connection, 10, 10, [b"held"])
+    next_batch(connection, 10, 10, [b"held"], bytes(32))
     _evictable(connection, 0, 0, pressed=False, limit=1)
     connection.set_trace_callback(None)
     assert len(asked) == 4

@@ -1,9 +1,12 @@
 """Turns of two files: the newest position of a source stands, across restarts and forks too."""
 
 import asyncio
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
+from protocol.errors import UnavailableError
 from tests.agent.kit import Site
 from tests.agent.test_two_files import total
 from tests.agent.test_vault_full import SETTINGS
@@ -62,3 +65,26 @@ async def test_a_fork_leaves_alone_what_the_vault_moved_last(tmp_path):
         assert restored.core.pipeline.watermark(*KEY) == b"16"
     async with restored.running():
         assert restored.core.pipeline.watermark(*KEY) == b"16"
+
+
+async def test_what_the_vault_was_given_before_a_fork_is_refused_like_the_rest(tmp_path):
+    """It was counted from where the image stood: its commit would run ahead of the main file's."""
+    (tmp_path / "a").mkdir()
+    site = Site(tmp_path / "a", settings=SETTINGS)
+    async with site.running():
+        await move(site, b"10", "gate")
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        await move(site, b"20", "gate")
+        await site.drain()
+    settings = dataclasses.replace(SETTINGS, commit_delay_s=60.0)
+    restored = site.like(folder=image, core=None, sync=None, settings=settings, alarms=[])
+    async with restored.running():
+        await move(restored, b"13", "gate")
+        waiting = replace(total(b"16", 1, "secret"), urgent=False)
+        late = restored.core.pipeline.submit(waiting, driver="mqtt")
+        await restored.drain()
+        assert "fork" in restored.alarms
+        with pytest.raises(UnavailableError):
+            await asyncio.wait_for(late, 10)
+        assert restored.core.pipeline.watermark(*KEY) == b"20"
