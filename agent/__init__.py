@@ -21,7 +21,7 @@ What puts the rooms together:
 
     pipeline     the one door for readings
     lane, core   one file with all that works on it; all of it put together
-    answers, forks: what an answer changes, in every room
+    answers, forks, succession: what an answer changes, in every room
     adoption, mending: what a repaired file and the hub make of each other
     keeping      the house: evict, forget keys, fold receipts, correction notes
     owner        the owner's pin

@@ -4,6 +4,7 @@ routes       which file a reading goes to; watermarks: where each source stands
 journal      commit groups; groups: what one will write; commits: what one wrote
 acknowledge  what follows a commit, in the order of the hand-overs
 register     the first record makes entry and stream (天生注册)
+outbox       objects of the gateway on their way: entries, wraps, notes of what was lost
 rows         journal rows, opened and written; memory: back into memory at a start
 seen         class A once; quarantine: what was refused at the door, with its reason
 losses       what a file could not take: counted, declared in gap notes

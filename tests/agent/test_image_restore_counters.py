@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec.structs import replace
 
-from agent import forks
+from agent import succession
 from agent.intake import regain
 from agent.intake.covered import Covered
 from agent.store.ports import CoreSettings, ResourceSettings
@@ -502,7 +502,7 @@ async def test_a_second_fork_goes_back_to_where_the_first_one_went(tmp_path):
 
 async def test_the_old_behaviour_counts_twice(tmp_path, monkeypatch):
     """What this file is for: without the rule the totals are too high, and the test sees it."""
-    monkeypatch.setattr(forks, "regain", lambda *_args, **_more: regain.Regained())
+    monkeypatch.setattr(succession, "regain", lambda *_args, **_more: regain.Regained())
     with pytest.raises(AssertionError):
         await test_totals_are_exact_after_an_image(tmp_path, Promise.D, "some", 1)
 

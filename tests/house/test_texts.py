@@ -126,7 +126,7 @@ def test_what_errors_name_has_its_chinese() -> None:
 def test_reasons_of_agents_have_their_chinese() -> None:
     """They stand in `continues` and gap notes and are printed by `shanmen read`."""
     say = speaking_in("zh")
-    names = ("answers", "forks", "mending", "register", "resend", "sealer")
+    names = ("answers", "forks", "succession", "mending", "register", "resend", "sealer")
     paths = [next((ROOT / "agent").rglob(f"{name}.py")) for name in names]
     said = {text for text in literals(paths, "reason") if text}
     assert len(said) >= 6
