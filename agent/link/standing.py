@@ -116,9 +116,8 @@ class Standing:
         except ShanmenError as error:
             self._health.raise_alarm("unknown-at-hub", reason=error.code.key)
             return
+        self.let_in()
         self.refused = Code.AGENT_WAITING if is_waiting else None
-        self._health.clear_alarm("unknown-at-hub")
-        self._health.clear_alarm("unrecognised")
         _LOG.warning("the hub had forgotten this gateway and lets it in again")
 
     async def _keep_evidence(self, error: LedgerError) -> None:
