@@ -58,12 +58,8 @@ class Forks:
         instance in use trusts what it has yielded.
         """
         lane = self._lane
-        in_vault = self._vault.journal if self._vault is not None else None
-        async with (
-            lane.sealer.gate,
-            lane.journal.gate,
-            in_vault.gate if in_vault else nullcontext(),
-        ):
+        of_vault = self._vault.journal.gate if self._vault is not None else nullcontext()
+        async with lane.sealer.gate, lane.journal.gate, of_vault:
             live = bound.stream
             if live is None:
                 return False
@@ -75,23 +71,8 @@ class Forks:
                 return self._write(connection, bound, end, shown)
 
             def then(result: Succeeded) -> None:
-                bound.stream = result.stream
-                result.stream.rows = deque(result.rows)
-                result.stream.next_row = result.next_row
-                result.stream.waiting = sum(row.count for row in result.rows)
-                result.stream.oldest_us = result.rows[0].boot_us if result.rows else None
-                result.stream.state = StreamState.LIVE
                 bound.epoch = max(bound.epoch, shown.epoch)
-                bound.counters.lost += result.lost
-                bound.counters.accepted += result.dropped
-                lane.epochs.close(bound)
-                lane.journal.take_back(bound.id, result.watermarks)
-                if result.watermarks:
-                    # In this turn of the loop: no reading of the old instances may come between.
-                    drivers = frozenset(driver for driver, _ in result.watermarks)
-                    if in_vault is not None:
-                        in_vault.refuse_from(drivers)
-                    self.on_resumed(drivers)
+                self._follow(bound, result)
 
             result = await lane.database.write("fork", work, then=then)
         _LOG.warning(
@@ -107,6 +88,26 @@ class Forks:
         )
         lane.journal.grew.set()
         return result.has_moved or end.stream == live.id
+
+    def _follow(self, bound: Bound, result: Succeeded) -> None:
+        """Move memory after the commit."""
+        lane, stream = self._lane, result.stream
+        bound.stream = stream
+        stream.rows = deque(result.rows)
+        stream.next_row = result.next_row
+        stream.waiting = sum(row.count for row in result.rows)
+        stream.oldest_us = result.rows[0].boot_us if result.rows else None
+        stream.state = StreamState.LIVE
+        bound.counters.lost += result.lost
+        bound.counters.accepted += result.dropped
+        lane.epochs.close(bound)
+        lane.journal.take_back(bound.id, result.watermarks)
+        if result.watermarks:
+            # In this turn of the loop: no reading of the old instances may come between.
+            drivers = frozenset(driver for driver, _ in result.watermarks)
+            if self._vault is not None:
+                self._vault.journal.refuse_from(drivers)
+            self.on_resumed(drivers)
 
     def wake(self) -> None:
         """Let the sealer look again: a stream that waited goes on."""
