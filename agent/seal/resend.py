@@ -149,9 +149,12 @@ def mend_item(connection: sqlite3.Connection, ref: Ref, public: bytes) -> str:
         second = head_bytes(connection, ref.stream, ref.seq)
         kind, is_whole = "header", is_head(second, _segment_id(connection, ref))
     else:
-        kind, entry = connection.execute(
+        found = connection.execute(
             "SELECT kind, object FROM outbox WHERE id = ?", (ref.row,)
         ).fetchone()
+        if found is None:
+            return ""  # it went meanwhile
+        kind, entry = found
         row = connection.execute("SELECT data FROM resource WHERE entry = ?", (entry,)).fetchone()
         second = row[0] if row else None
         is_whole = is_object(second, entry, public)
