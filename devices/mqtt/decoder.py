@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from devices.counting import CounterState, step
+from devices.counting import CounterState, step, window
 from devices.document import hide, interpret, reject
 from devices.driver import (
     DEVICE_CHARS_MAX,
@@ -241,9 +241,9 @@ class JsonDecoder:
         return fresh, quality
 
     def _window(self, values: dict[str, Value], before: CounterState | None, time: Judged) -> None:
-        if self.source.has_window and before is not None and before.at_us < time.event_us:
-            values.setdefault("window_start", before.at_us)
-            values.setdefault("window_s", (time.event_us - before.at_us) // 1_000_000)
+        if self.source.has_window and before is not None:
+            for name, value in window(before.at_us, time.event_us).items():
+                values.setdefault(name, value)
 
     def _state(self, name: str) -> CounterState | None:
         if name not in self._counters:

@@ -3,7 +3,6 @@
 import base64
 import copy
 import json
-import random
 import tomllib
 from pathlib import Path
 
@@ -28,11 +27,11 @@ from devices.times import parse, zone_of
 from protocol.errors import ConfigError, DecodeError
 from tests.devices.fuzz import fuzzing, mutated_bytes, mutated_tree
 from tests.devices.test_cases import payload_of
+from tests.protocol.fuzzing import attack
 
 HERE = Path(__file__).resolve().parent
 PACKS = load_packs()
 ZONE = zone_of("Asia/Shanghai")
-seeds = st.integers(0, 2**64)
 
 
 def cases(driver: str):
@@ -65,10 +64,7 @@ def test_decoder_of_any_message(case):
     driver, bench, packs_of = make(case)
     valid = inputs(case)
 
-    @fuzzing
-    @given(seeds)
-    def run(seed):
-        rng = random.Random(seed)
+    def run(rng):
         order = rng.choice(valid)
         text = json.dumps(mutated_tree(order["json"], rng)).encode()
         if rng.random() < 0.3:
@@ -82,7 +78,7 @@ def test_decoder_of_any_message(case):
             check_reading(reading)
             check_against(reading, packs_of)
 
-    run()
+    attack(run)
 
 
 LINES = [HERE / "serial_line/cases" / name for name in (
@@ -99,10 +95,7 @@ def test_decoder_of_any_line(case):
     valid = [payload_of(order) for order in orders if "hex" in order or "text" in order]
     bound = driver.source.framing.max_bytes + 2 * JUNK_BYTES_MAX + 2048
 
-    @fuzzing
-    @given(seeds)
-    def run(seed):
-        rng = random.Random(seed)
+    def run(rng):
         framer = Framer(driver.source.framing)
         events = []
         for _ in range(rng.randrange(1, 4)):
@@ -117,7 +110,7 @@ def test_decoder_of_any_line(case):
                 check_reading(decoded.reading)
                 check_against(decoded.reading, packs_of)
 
-    run()
+    attack(run)
 
 
 @fuzzing
@@ -143,11 +136,8 @@ def test_decoder_of_any_registers(case):
     bench = Bench()
     driver = loaded.drivers[0].make(bench)
 
-    @fuzzing
-    @given(seeds)
-    def run(seed):
+    def run(rng):
         nonlocal driver
-        rng = random.Random(seed)
         if rng.random() < 0.1:
             for mark, value in list(bench.watermarks.items()):
                 bench.watermarks[mark] = mutated_bytes(value, rng) if rng.random() < 0.3 else value
@@ -164,7 +154,7 @@ def test_decoder_of_any_registers(case):
         if stale is not None:
             check_reading(stale)
 
-    run()
+    attack(run)
 
 
 @pytest.mark.parametrize("codec", names())
@@ -173,10 +163,7 @@ def test_codec_of_any_payload(codec):
     ports = [p for m in one.message for p in m.ports] or one.ports
     valid = PAYLOADS.get(codec, [])
 
-    @fuzzing
-    @given(seeds)
-    def run(seed):
-        rng = random.Random(seed)
+    def run(rng):
         data = mutated_bytes(rng.choice(valid), rng) if valid else rng.randbytes(rng.randrange(24))
         found = decode(one, rng.choice(ports) if rng.random() < 0.95 else rng.randrange(256), data)
         if not found.faults and one.message:
@@ -185,7 +172,7 @@ def test_codec_of_any_payload(codec):
         for fault in found.faults:
             assert 0 <= fault.offset <= max(len(data), 255)
 
-    run()
+    attack(run)
 
 
 PAYLOADS = {
@@ -217,37 +204,37 @@ def test_every_codec_has_payloads_to_begin_with():
     assert set(PAYLOADS) == set(names())
 
 
-@fuzzing
-@given(seeds)
-def test_envelope_and_session_of_any_event(seed):
-    rng = random.Random(seed)
-    event = json.loads((BAY / "input.jsonl").read_text().splitlines()[0])["json"]
-    event |= {"fCnt": 3, "confirmed": True, "data": base64.b64encode(b"\x01").decode()}
-    text = json.dumps(mutated_tree(event, rng)).encode()
-    try:
-        found = open_event(
-            rng.choice(["up", "join"]), mutated_bytes(text, rng) if rng.random() < 0.3 else text
-        )
-    except DecodeError:
-        return
-    if hasattr(found, "f_cnt"):
-        state = Session("00189440", 3, rng.randrange(-1, 2**33), 1, 2)
-        placed = place(state if rng.random() < 0.5 else None, found)
-        assert Session.load(placed.session.dump()) == placed.session
-
-
-@fuzzing
-@given(seeds)
-def test_watermarks_of_any_bytes(seed):
-    rng = random.Random(seed)
-    session = Session("00189440", 3, 70_000, 1, 2, state="free").dump()
-    counter = CounterState(5, 65536, 0, 1).dump()
-    recent = Memory([(b"12345678", 5)], (b"87654321", 6)).dump()
-    for kind, good in ((Session, session), (CounterState, counter), (Memory, recent)):
+def test_envelope_and_session_of_any_event():
+    def run(rng):
+        event = json.loads((BAY / "input.jsonl").read_text().splitlines()[0])["json"]
+        event |= {"fCnt": 3, "confirmed": True, "data": base64.b64encode(b"\x01").decode()}
+        text = json.dumps(mutated_tree(event, rng)).encode()
         try:
-            kind.load(mutated_bytes(good, rng))
+            found = open_event(
+                rng.choice(["up", "join"]), mutated_bytes(text, rng) if rng.random() < 0.3 else text
+            )
         except DecodeError:
-            pass
+            return
+        if hasattr(found, "f_cnt"):
+            state = Session("00189440", 3, rng.randrange(-1, 2**33), 1, 2)
+            placed = place(state if rng.random() < 0.5 else None, found)
+            assert Session.load(placed.session.dump()) == placed.session
+
+    attack(run)
+
+
+def test_watermarks_of_any_bytes():
+    def run(rng):
+        session = Session("00189440", 3, 70_000, 1, 2, state="free").dump()
+        counter = CounterState(5, 65536, 0, 1).dump()
+        recent = Memory([(b"12345678", 5)], (b"87654321", 6)).dump()
+        for kind, good in ((Session, session), (CounterState, counter), (Memory, recent)):
+            try:
+                kind.load(mutated_bytes(good, rng))
+            except DecodeError:
+                pass
+
+    attack(run)
 
 
 @fuzzing
@@ -277,29 +264,29 @@ CONFIGS = [
 ]
 
 
-@fuzzing
-@given(seeds)
-def test_configuration_of_anything(seed):
-    rng = random.Random(seed)
-    document = mutated_tree(rng.choice(CONFIGS), rng)
-    if not isinstance(document, dict) or "\\ud800" in json.dumps(document):
-        return  # TOML has no half of a surrogate pair
-    loaded = load_devices(copy.deepcopy(document), PACKS, folder=BAY)
-    assert bool(loaded.problems) or loaded.drivers is not None
-    for problem in loaded.problems:
-        assert problem.value.isprintable()
-    for plan in loaded.drivers:
-        plan.make(Bench(chirpstack="a:b"))
+def test_configuration_of_anything():
+    def run(rng):
+        document = mutated_tree(rng.choice(CONFIGS), rng)
+        if not isinstance(document, dict) or "\\ud800" in json.dumps(document):
+            return  # TOML has no half of a surrogate pair
+        loaded = load_devices(copy.deepcopy(document), PACKS, folder=BAY)
+        assert bool(loaded.problems) or loaded.drivers is not None
+        for problem in loaded.problems:
+            assert problem.value.isprintable()
+        for plan in loaded.drivers:
+            plan.make(Bench(chirpstack="a:b"))
+
+    attack(run)
 
 
-@fuzzing
-@given(seeds)
-def test_profile_of_any_text(seed):
-    rng = random.Random(seed)
-    file = rng.choice(sorted((HERE.parents[1] / "devices/profiles").glob("*.toml")))
-    text = mutated_bytes(file.read_bytes(), rng).decode("utf-8", "replace")
-    try:
-        one = read_profile(text, file.name)
-    except ConfigError:
-        return
-    decode(one, 85, rng.randbytes(20))
+def test_profile_of_any_text():
+    def run(rng):
+        file = rng.choice(sorted((HERE.parents[1] / "devices/profiles").glob("*.toml")))
+        text = mutated_bytes(file.read_bytes(), rng).decode("utf-8", "replace")
+        try:
+            one = read_profile(text, file.name)
+        except ConfigError:
+            return
+        decode(one, 85, rng.randbytes(20))
+
+    attack(run)
