@@ -110,7 +110,7 @@ def _copy(store: Store, bodies: Bodies, into: Path, now_us: int, also: Sequence[
         packs=len(sizes),
         copied=copied,
         made_us=now_us,
-        revision=migrate.head(),
+        revision=migrate.HEAD,
     )
     save(into / MANIFEST, json.dumps(msgspec.structs.asdict(made), indent=1).encode())
     point("backup.after")
