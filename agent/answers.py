@@ -19,6 +19,7 @@ from agent.seal.resend import (
     mend_item,
     queue_header,
     resend_chain,
+    resend_entry,
     resend_registration,
 )
 from agent.seal.spool import Received, Spool
@@ -70,8 +71,10 @@ class Answers:
         bounds: Mapping[str, Bound],
         identity: Identity,
         random: Randomness,
+        wrap_again: Callable[[sqlite3.Connection], None],
     ) -> None:
         self.identity = identity
+        self._wrap_again = wrap_again
         self.alarm: Alarm = lambda _key, _fields: None
         self._database = database
         self._spool = spool
@@ -107,25 +110,27 @@ class Answers:
                 await self._missing(ref, result)
         return has_moved
 
-    async def damaged(self, refs: Sequence[Ref]) -> bool:
-        """Items whose bytes changed on this disk; whether a wrap is among them, to be made again.
+    async def damaged(self, refs: Sequence[Ref]) -> None:
+        """Items whose bytes changed on this disk.
 
         A body becomes header-only and is declared. A header or a registration is taken from where
-        it stands a second time; a stream whose header is nowhere whole ends.
+        it stands a second time; a wrap is made again; a stream whose header is nowhere whole ends.
         """
-        lost_wrap = False
         for ref in refs:  # at most one of a stream
             if ref.kind == "body":
                 await self._refuse(ref, "damaged", is_damaged=True)
                 continue
-            mends = partial(mend_item, ref=ref, public=self.identity.signing.public)
-            kind = await self._database.write("refuse", mends)
+            kind = await self._database.write("refuse", partial(self._mend, ref=ref))
             if kind:
                 self.alarm("item-damaged", {"kind": kind})
             if kind == "header":
                 await self._succeed(ref, reason="chain damaged")
-            lost_wrap |= kind == "wrap"
-        return lost_wrap
+
+    def _mend(self, connection: sqlite3.Connection, ref: Ref) -> str:
+        kind = mend_item(connection, ref, self.identity.signing.public)
+        if kind == "wrap":
+            self._wrap_again(connection)
+        return kind
 
     # --- refused ---------------------------------------------------------------------------------
 
@@ -303,6 +308,13 @@ class Answers:
         bound = await self._bound_of(ref.stream)
         if bound is None:
             self._unbound(ref, Code.UNKNOWN_RESOURCE.key)
+            return
+        public, entry = self.identity.signing.public, bound.entry
+        is_whole = await self._database.write(
+            "resend", lambda c: resend_entry(c, ref, public, current=entry)
+        )
+        if not is_whole:
+            await self._succeed(ref, reason="registration lost")
             return
         insists = ref.stream in self._denied
         is_wanted = await self._database.write(

@@ -71,6 +71,7 @@ class Core:
             bounds=main.bounds,
             identity=identity,
             random=main.random,
+            wrap_again=main.epochs.wrap_again,
         )
         self.lanes = (main,) if vault is None else (main, vault)
         self.sealer = main.sealer
@@ -179,8 +180,7 @@ class Core:
         return has_moved
 
     async def _damaged(self, refs: Sequence[Ref]) -> None:
-        if await self.answers.damaged(refs):
-            await self.main.epochs.wrap_again()
+        await self.answers.damaged(refs)
         self.main.sealer.due_bodies = (await self.spool.stats()).due
 
     def _received(self, moved: Sequence[tuple[bytes, int]]) -> None:

@@ -64,6 +64,8 @@ class Watermark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     source: str  # stable name within the driver's configuration, e.g. "counter/n2/in_count"
     value: bytes  # the driver's own encoding, at most 4 KiB; a later value replaces it
+    #: It says what came, not where the source can be read again: setting it back brings nothing.
+    is_memory: bool = False
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -13,6 +13,7 @@ import msgspec
 
 from agent.intake.quarantine import RAW_BYTES_MAX, Refused, refused_records
 from agent.intake.resume import Marks, Tail, is_regained, surely_fits
+from agent.store.ports import DAY_US
 from agent.store.resources import Bound
 from devices.driver import Lost, Promise, Reading
 from protocol.errors import DecodeError
@@ -99,8 +100,13 @@ def prepare(
     group: Sequence[Pending],
     bounds: Mapping[str, Bound],
     known: Container[bytes],
+    epoch_us: int = DAY_US,
 ) -> Prepared:
-    """Turn a group into what its commit writes; readings with a key in `known` are left out."""
+    """Turn a group into what its commit writes; readings with a key in `known` are left out.
+
+    epoch_us: what can be asked for again stands in rows of one epoch each, so that its segments
+    can say where the sources stood.
+    """
     prepared = Prepared()
     fresh: set[bytes] = set()
     gathered: dict[tuple[str, bool], list[_Gathered]] = {}
@@ -120,7 +126,7 @@ def prepare(
             prepared.refused += _rejected(pending)
         if reading.lost:
             prepared.lost += [(pending.driver, one) for one in reading.lost]
-        _gather(pending, bounds, gathered, prepared)
+        _gather(pending, bounds, gathered, prepared, epoch_us)
     _finish(gathered, prepared)
     return prepared
 
@@ -170,6 +176,7 @@ def _gather(
     bounds: Mapping[str, Bound],
     gathered: dict[tuple[str, bool], list[_Gathered]],
     prepared: Prepared,
+    epoch_us: int,
 ) -> None:
     reading = pending.reading
     again = is_regained(reading)
@@ -187,17 +194,28 @@ def _gather(
                 continue
             found = _Gathered(bound, [], [], pending.driver, Tail(again))
             many = gathered[rows.resource, again] = [found]
-        found = many[-1]
-        if again and found.records and not surely_fits(found.tail.marks | moved):
-            found = _Gathered(found.bound, [], [], pending.driver, Tail(again))
-            many.append(found)
         records = rows.records
+        found = many[-1]
+        if again and found.records and records:
+            found = _of_epoch(many, moved, records[0].event_time_us // epoch_us, epoch_us)
         found.records += records
         found.gateway += [pending.wall_us] * len(records)
         if reading.urgent:
             found.is_urgent = True
         if moved:
             found.tail.marks.update(moved)
+
+
+def _of_epoch(many: list[_Gathered], moved: Marks, epoch: int, epoch_us: int) -> _Gathered:
+    """Where records of this epoch go: behind all that the same sources gave before."""
+    for found in reversed(many):
+        is_same = found.records[0].event_time_us // epoch_us == epoch
+        if is_same and surely_fits(found.tail.marks | moved):
+            return found
+        if not moved.keys().isdisjoint(found.tail.marks):
+            break
+    many.append(_Gathered(many[-1].bound, [], [], many[-1].driver, Tail(is_regained=True)))
+    return many[-1]
 
 
 def _count_duplicates(reading: Reading, bounds: Mapping[str, Bound], prepared: Prepared) -> None:

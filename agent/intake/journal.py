@@ -307,7 +307,7 @@ class Journal:
     async def _commit(self, group: Sequence[Pending]) -> None:
         if self._runs.is_old:
             await self._runs.begin()
-        prepared = prepare(group, self._bounds, self._seen)
+        prepared = prepare(group, self._bounds, self._seen, self._register.epoch_us)
         last = group[-1]
         turn = self.watermarks.turn() if prepared.watermarks else 0
         stamp = Stamp(self._runs.current, last.wall_us, last.boot_us, self._clock.mark(), turn)

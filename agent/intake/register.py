@@ -70,7 +70,7 @@ class Register:
         self.root = root
         self._clock = clock
         self._random = random
-        self._epoch_us = epoch_us
+        self.epoch_us = epoch_us
 
     def new_stream(self) -> Stream:
         """A stream with an id of its own; its numbers count from 0."""
@@ -220,7 +220,7 @@ class Register:
             secrecy=settings.secrecy,
             encryption=Encryption(
                 suite=1,
-                epoch_s=self._epoch_us // 1_000_000 if bound.is_sealed else 0,
+                epoch_s=self.epoch_us // 1_000_000 if bound.is_sealed else 0,
                 groups=pack.groups,
             ),
             owner_key=_owner_key(identity),

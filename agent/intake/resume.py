@@ -70,9 +70,11 @@ def is_regained(reading: Reading) -> bool:
     """Whether dropping the reading loses nothing once its watermarks are taken back.
 
     The promise alone does not tell: a driver in a hurry asks for B with a source of class D. What
-    class A has acknowledged is never sent again.
+    class A has acknowledged is never sent again, nor what was only remembered.
     """
-    return bool(reading.watermarks) and reading.promise is not Promise.A
+    if reading.promise is Promise.A:
+        return False
+    return any(not mark.is_memory for mark in reading.watermarks)
 
 
 def surely_fits(marks: Mapping[tuple[str, str], bytes]) -> bool:

@@ -86,10 +86,10 @@ class _Placed:
     clock: ClockKey
     buckets: Sequence[tuple[int | None, list[int] | None]]
 
-    def goes_with(self, other: "_Placed") -> bool:
-        """Whether one segment can hold both."""
-        ours = {bucket for bucket, _ in self.buckets}
-        return self.clock == other.clock and ours == {bucket for bucket, _ in other.buckets}
+    @property
+    def place(self) -> tuple[ClockKey, tuple[int | None, ...]]:
+        """Rows of one place stand in one segment."""
+        return self.clock, tuple(bucket for bucket, _ in self.buckets)
 
 
 @dataclass(slots=True)
@@ -98,6 +98,7 @@ class _Bucket:
     event_us: int
     parts: list[Columns] = field(default_factory=list)
     rows: list[RowRange] = field(default_factory=list)
+    marks: Marks = field(default_factory=dict)  # behind its rows
 
 
 def pieces(
@@ -113,19 +114,19 @@ def pieces(
         buckets: dict[tuple[ClockKey, int | None], _Bucket] = {}
         for one in chunk:
             for bucket, indices in one.buckets:
-                found = buckets.get((one.clock, bucket))
-                if found is None:
-                    first = one.columns.event_time[indices[0] if indices is not None else 0]
-                    found = buckets[one.clock, bucket] = _Bucket(one.clock, first)
+                first = one.columns.event_time[indices[0] if indices is not None else 0]
+                found = buckets.setdefault((one.clock, bucket), _Bucket(one.clock, first))
                 _add(found, one.row, one.columns, indices)
+            buckets[one.clock, one.buckets[-1][0]].marks |= one.tail.marks
         made += [
             Piece(
                 concat(b.parts), tuple(_merged(b.rows)), b.clock, b.event_us,
-                Tail(tail.is_regained),
+                Tail(tail.is_regained, b.marks if tail.is_regained else {}),
             )
             for b in buckets.values()
         ]  # fmt: skip
-        made[-1] = replace(made[-1], tail=tail)  # sealed last: the rows of all stand before it
+        if not tail.is_regained:
+            made[-1] = replace(made[-1], tail=tail)  # sealed last: the rows of all stand before it
     return made
 
 
@@ -139,19 +140,25 @@ def _placed(one: Opened, interval: tuple[int, int] | None, epoch_us: int) -> _Pl
 def _by_tail(placed: Iterable[_Placed]) -> Iterable[tuple[Tail, list[_Placed]]]:
     """Rows of one class of source, as many as one header can name the watermarks of.
 
-    What can be asked for again is cut where its epoch or clock changes: each of its segments
-    says where the sources stood, or after an image restore one that came alone would come again.
+    Where a source that can be asked again goes on in another epoch or clock there is a cut: each
+    segment says where its sources stood, or after an image restore one that came alone would come
+    again.
     """
+    places: dict[tuple[str, str], object] = {}  # by source, in the chunk of what can be asked again
     marks: dict[bool, Marks] = {False: {}, True: {}}
     chunks: dict[bool, list[_Placed]] = {False: [], True: []}
     for one in placed:
         kind, chunk = one.tail.is_regained, chunks[one.tail.is_regained]
         merged = marks[kind] | one.tail.marks
         is_full = merged != marks[kind] and not fits(merged)
-        if kind and chunk and (is_full or not one.goes_with(chunk[-1])):
+        goes_on = any(places.get(key, one.place) != one.place for key in one.tail.marks)
+        if kind and chunk and (is_full or goes_on):
             yield Tail(kind, marks[kind]), chunk
             merged, chunks[kind] = one.tail.marks, []
+            places.clear()
         marks[kind] = merged
+        if kind:
+            places |= dict.fromkeys(one.tail.marks, one.place)
         chunks[kind].append(one)
     for kind, chunk in chunks.items():
         if chunk:

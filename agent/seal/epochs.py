@@ -180,39 +180,14 @@ class Epochs:
         whole = [e for e in epochs.values() if len(e.keys) == len(bound.layout.groups)]
         self._live[bound.id] = sorted(whole, key=lambda e: e.number)
 
-    async def wrap_again(self) -> None:
-        """Wrap all keys that are still held once more: a wrap was damaged before it was sent."""
-        await self.confirm_owner(self.identity, again=True)
-
-    async def confirm_owner(self, identity: Identity, *, again: bool = False) -> None:
-        """Wrap to the owner what was made before the owner was known; let held things go.
-
-        again: also what was wrapped before.
-        """
+    async def confirm_owner(self, identity: Identity) -> None:
+        """Wrap to the owner what has no wrap; let go what was held until the owner was known."""
         self.identity = identity
 
         def work(connection: sqlite3.Connection) -> None:
             if identity.owner is None or not identity.owner_confirmed:
                 return
-            if again:
-                connection.execute("UPDATE epoch_key SET wrap_sent = 0")
-            rows = connection.execute(
-                "SELECT resource, epoch, grp, wrapped, from_us, to_us, commitment FROM epoch_key"
-                " WHERE wrap_sent = 0"
-            ).fetchall()
-            for resource, number, group, wrapped, from_us, to_us, commitment in rows:
-                key = EpochKey(
-                    resource=ResourceId(resource),
-                    epoch=number,
-                    group=group,
-                    key=self._root.unwrap(b"epoch" + commitment, wrapped),
-                    from_us=from_us,
-                    to_us=to_us,
-                )
-                self._wrap(connection, key)
-                connection.execute(
-                    "UPDATE epoch_key SET wrap_sent = 1 WHERE commitment = ?", (commitment,)
-                )
+            self._wrap_held(connection, all_of_them=False)
             connection.execute(
                 "UPDATE outbox SET state = ? WHERE state = ?",
                 (int(OutboxState.DUE), int(OutboxState.HELD)),
@@ -223,6 +198,30 @@ class Epochs:
             )
 
         await self._database.write("owner", work)
+
+    def wrap_again(self, connection: sqlite3.Connection) -> None:
+        """Wrap all keys that are held once more: of a damaged wrap nobody knows whose it was."""
+        self._wrap_held(connection, all_of_them=True)
+
+    def _wrap_held(self, connection: sqlite3.Connection, *, all_of_them: bool) -> None:
+        rows = connection.execute(
+            "SELECT resource, epoch, grp, wrapped, from_us, to_us, commitment FROM epoch_key"
+            " WHERE wrap_sent = 0 OR ?",
+            (all_of_them,),
+        ).fetchall()
+        for resource, number, group, wrapped, from_us, to_us, commitment in rows:
+            key = EpochKey(
+                resource=ResourceId(resource),
+                epoch=number,
+                group=group,
+                key=self._root.unwrap(b"epoch" + commitment, wrapped),
+                from_us=from_us,
+                to_us=to_us,
+            )
+            self._wrap(connection, key)
+            connection.execute(
+                "UPDATE epoch_key SET wrap_sent = 1 WHERE commitment = ?", (commitment,)
+            )
 
     async def has_unwrapped(self) -> bool:
         """Whether keys wait for an owner's wrap, or bodies for being let go."""

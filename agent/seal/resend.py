@@ -12,6 +12,8 @@ from typing import Final
 from agent.seal.batch import Ref
 from agent.store.schema import BodyState, OutboxState
 from agent.store.segments import head_bytes, is_head, is_object
+from protocol.errors import ShanmenError
+from protocol.segment import parse
 
 MISSING_MAX: Final = 1_000  # segments looked at for one `missing`
 
@@ -82,6 +84,29 @@ def resend_registration(
             "UPDATE outbox SET state = ? WHERE id = ?", (int(OutboxState.DUE), refused)
         )
     return refused is None
+
+
+def resend_entry(
+    connection: sqlite3.Connection, ref: Ref, public: bytes, *, current: bytes
+) -> bool:
+    """Queue once more the entry that a segment names, if it is not the one in force.
+
+    public: our own signing key. False: the entry stands nowhere any more, so the segment cannot
+    go as it is.
+    """
+    head = head_bytes(connection, ref.stream, ref.seq)
+    try:
+        entry = parse(head or b"", body=False).verify(public).header.entry
+    except ShanmenError:
+        return True  # damaged: told when it is sent
+    if entry == current:
+        return True
+    queued = connection.execute(
+        "UPDATE outbox SET state = CASE state WHEN ?2 THEN ?2 ELSE ?1 END"
+        " WHERE object = ?3 AND state IN (?1, ?2, ?4)",
+        (int(OutboxState.DUE), int(OutboxState.HELD), entry, int(OutboxState.SENT)),
+    ).rowcount
+    return queued > 0
 
 
 def resend_chain(
@@ -182,7 +207,7 @@ def take_headers(
     Returns (seq, reason, head) of each, in the order of their seqs.
     """
     return [
-        (seq, reason.decode(), head)
+        (seq, str(reason, "utf-8", "replace"), head)
         for seq, reason, head in sorted(
             connection.execute(
                 "DELETE FROM outbox WHERE body IS NOT NULL AND stream = ? AND seq >= ?"

@@ -21,13 +21,17 @@ def digest_of(raw: bytes) -> bytes:
 
 
 def is_head(raw: object, segment: object) -> bool:
-    """Whether these are prelude, header and signature of the segment with this id."""
+    """Whether these are prelude, header and signature of the segment with this id.
+
+    None: nobody knows it any more, its link was folded.
+    """
     if not isinstance(raw, bytes):
         return False
     try:
-        return parse(raw, body=False).id == segment
+        found = parse(raw, body=False).id
     except ShanmenError:
         return False
+    return segment is None or found == segment
 
 
 def is_object(raw: object, object_id: object, public: bytes) -> bool:

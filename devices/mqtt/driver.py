@@ -161,7 +161,8 @@ class MqttDriver:
     def _session_mark(self, at_us: int, *, is_asking: bool = False) -> Watermark:
         table = self.config.table
         noted = _Noted(table.url, table.client_id, at_us, is_asking)
-        return Watermark(source=_SESSION, value=msgspec.msgpack.encode(noted))
+        value = msgspec.msgpack.encode(noted)
+        return Watermark(source=_SESSION, value=value, is_memory=True)
 
     def _noted_session(self) -> _Noted:
         """What an earlier instance noted of this session."""

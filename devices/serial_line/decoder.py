@@ -179,7 +179,9 @@ class SerialDecoder:
 
     def _watermarks(self) -> list[Watermark]:
         memory = self._recent.memory()
-        return [] if memory is None else [Watermark(source=self._mark, value=memory.dump())]
+        if memory is None:
+            return []
+        return [Watermark(source=self._mark, value=memory.dump(), is_memory=True)]
 
     def _stored(self, data: bytes | None) -> Memory:
         try:

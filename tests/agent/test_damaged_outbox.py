@@ -1,10 +1,16 @@
 """Items of the outbox whose bytes changed on the disk: none of them stops the others."""
 
+from dataclasses import replace
+
 import pytest
 
+from agent.keeping import fold
+from agent.store.ports import CoreSettings
 from protocol.leaf import State
+from protocol.messages import SegmentItem, UnknownResource
 from protocol.notes import Gap
-from tests.agent.kit import Site
+from protocol.segment import parse
+from tests.agent.kit import AGENT, DAY_US, GATE, Hub, Site
 from tests.agent.test_headers_of_ended_streams import Picky, refuse, seal_each
 
 
@@ -108,3 +114,99 @@ async def test_a_damaged_note_stops_nothing(tmp_path):
         assert (await site.core.spool.stats()).objects == 0
     assert site.hub.numbers() == [1, 2]
     assert site.alarms == ["item-damaged"]
+
+
+async def test_a_whole_header_whose_link_was_folded_meanwhile_still_goes(tmp_path):
+    """A hub that was restored lacks old segments; they are queued as headers, the link is cut."""
+    site = Site(tmp_path)
+    async with site.running():
+        for number in range(4):
+            await site.give(number)
+            await site.drain()
+        site.clock.advance(3 * 86_400)
+        site.core.spool.backed_up_to = 4
+        await site.core.keep_house()
+        site.hub.restore(ledger_size=1)
+        await site.give(4)
+        await site.seal()
+        await site.exchange()  # Missing: the headers are queued, and then the line is cut
+        queued = await site.core.main.database.read(
+            lambda c: c.execute("SELECT count(*) FROM outbox WHERE kind='header'").fetchone()[0]
+        )
+        assert queued
+        site.clock.advance(6 * 86_400)
+        before_us = site.clock.wall_us - 7 * DAY_US + 1
+        site.clock.advance(0)
+        await site.core.main.database.write(
+            "evict",
+            lambda c: fold(c, before_us=before_us, backed_up_to=100, pressed=False),
+        )
+        await site.drain()
+    assert [n for n in site.hub.notes() if isinstance(n, Gap)] == []
+    assert len({one.segment.header.stream for one in site.hub.segments()}) == 1
+    assert State.HEADER in {one.state for one in site.hub.segments()}
+
+
+async def test_a_damaged_reason_does_not_end_the_agent(tmp_path):
+    site = Site(tmp_path, hub=Picky())
+    async with site.running():
+        await site.give(1)
+        await site.drain()
+        await site.give(2)
+        await site.give(3)
+        await seal_each(site)
+        ended = site.core.bounds["gate"].stream.id
+        await refuse(site, frozenset({1}))
+        await site.core.main.database.write(
+            "spoil",
+            lambda c: c.execute(
+                "UPDATE outbox SET object = CAST(x'ff' || substr(object, 2) AS BLOB),"
+                " data = CAST(substr(data, 1, 3) || x'00' || substr(data, 5) AS BLOB) WHERE kind = 'header'"
+            ),
+        )
+        await site.core.main.database.write(
+            "spoil",
+            lambda c: c.execute(
+                "UPDATE chain SET header = substr(header, 2) WHERE stream = ? AND seq = 1", (ended,)
+            ),
+        )
+        await site.drain()
+    assert site.hub.numbers() == [1, 3]
+
+
+class Strict(Hub):
+    """Knows a segment's resource only by its entry, as the real hub does (hub/judge.py)."""
+
+    def _judge(self, item, accepted):
+        if isinstance(item, SegmentItem):
+            header = parse(item.raw).verify(AGENT.public).header
+            if header.entry not in self.objects:
+                return UnknownResource()
+        return super()._judge(item, accepted)
+
+
+async def test_a_damaged_registration_that_is_no_longer_in_force_does_not_stop_its_resource(
+    tmp_path,
+):
+    site = Site(tmp_path, hub=Strict())
+    async with site.running():
+        await site.give(1)
+        await site.seal()  # the hub is away
+    settings = CoreSettings(resources=(replace(GATE, place="another"),))
+    again = site.like(core=None, sync=None, settings=settings)
+    async with again.running():
+        await again.give(2)
+        await again.seal()
+
+        def spoil(connection) -> None:
+            row, data = connection.execute(
+                "SELECT id, data FROM outbox WHERE kind = 'registration' ORDER BY id LIMIT 1"
+            ).fetchone()
+            data = data[:40] + bytes([data[40] ^ 1]) + data[41:]
+            connection.execute("UPDATE outbox SET data = ? WHERE id = ?", (data, row))
+
+        await again.core.main.database.write("test", spoil)
+        for _ in range(200):
+            await again.exchange()
+            again.clock.advance(600)
+        assert again.hub.numbers() == [1, 2]

@@ -500,6 +500,105 @@ async def test_a_second_fork_goes_back_to_where_the_first_one_went(tmp_path):
     assert totals(restored) == building.raw
 
 
+@pytest.mark.parametrize("promise", [Promise.C, Promise.B, Promise.A])
+async def test_what_nobody_gives_again_stays_after_an_image_restore(tmp_path, promise):
+    (tmp_path / "a").mkdir()
+    site = Site(tmp_path / "a")
+
+    async def scan(site: Site, number: int) -> None:
+        mark = Watermark(source="recent", value=b"codes %d" % number, is_memory=True)
+        await site.give(number, promise=promise, watermarks=[mark], driver="serial/gate")
+
+    async with site.running():
+        await scan(site, 1)
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        await scan(site, 2)
+        await site.drain()
+    restored = site.like(folder=image, core=None, sync=None, alarms=[])
+    async with restored.running():
+        for number in (3, 4, 5):  # the hub is away: an afternoon of scans
+            await scan(restored, number)
+        await restored.drain()
+        assert "fork" in restored.alarms
+        await scan(restored, 6)
+        await restored.drain()
+        lost = restored.hub.notes()
+    assert lost == []
+    assert restored.hub.numbers() == [1, 2, 3, 4, 5, 6]
+
+
+async def _some_accepted(site: Site, count: int) -> None:
+    while len([one for one in site.hub.segments() if one.state is State.BODY]) < count:
+        await site.exchange(items_max=1)
+
+
+async def test_one_commit_group_over_midnight_of_which_the_hub_has_the_first_segment(tmp_path):
+    """Two reports within `commit_delay`, one before midnight: one journal row, two segments."""
+    site, building = site_at(tmp_path / "a"), Building()
+    door = DOORS[0]
+
+    def pass_at(site: Site, driver: Counting, raw: int, time_us: int) -> asyncio.Future:
+        passed = raw - driver.before(door)
+        building.raw[door] = driver.state[door] = raw
+        mark = Watermark(source=f"counter/load/{door}", value=_state(door, raw))
+        rows = [Rows(resource="load", records=[record(passed, text=door, at_us=time_us)])]
+        one = Reading(rows=rows, watermarks=[mark], promise=Promise.D)
+        return site.core.pipeline.submit(one, driver=DRIVER)
+
+    midnight_us = (NOW_US // DAY_US + 1) * DAY_US
+    async with site.running():
+        driver = Counting(site, building)
+        await pass_at(site, driver, 2, midnight_us - 9_000_000)
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        await asyncio.gather(
+            pass_at(site, driver, 5, midnight_us - 1_000_000),
+            pass_at(site, driver, 9, midnight_us + 1_000_000),
+        )
+        await site.seal()
+        await _some_accepted(site, 2)
+        assert totals(site)[door] == 5
+    restored = site.like(folder=image, core=None, sync=None)
+    async with restored.running():
+        await finish(restored, Counting(restored, building))
+    assert totals(restored) == building.raw
+
+
+async def test_two_doors_of_which_one_has_a_wrong_clock(tmp_path):
+    """Each commit group is two segments, always: no midnight is needed."""
+    site, building = site_at(tmp_path / "a"), Building()
+    doors = DOORS[:2]
+
+    def report(site: Site, driver: Counting) -> asyncio.Future:
+        futures = []
+        for door in doors:
+            raw = building.raw[door]
+            passed, driver.state[door] = raw - driver.before(door), raw
+            at_us = NOW_US - (5 * DAY_US if door == doors[0] else 0)
+            mark = Watermark(source=f"counter/load/{door}", value=_state(door, raw))
+            rows = [Rows(resource="load", records=[record(passed, text=door, at_us=at_us)])]
+            one = Reading(rows=rows, watermarks=[mark], promise=Promise.D)
+            futures.append(site.core.pipeline.submit(one, driver=DRIVER))
+        return asyncio.gather(*futures)
+
+    async with site.running():
+        driver = Counting(site, building)
+        building.raw |= dict.fromkeys(doors, 2)
+        await report(site, driver)
+        await site.drain()
+        before = len(site.hub.segments())
+        image = site.image(tmp_path / "image")
+        building.raw |= dict.fromkeys(doors, 7)
+        await report(site, driver)
+        await site.seal()
+        await _some_accepted(site, before + 1)
+    restored = site.like(folder=image, core=None, sync=None)
+    async with restored.running():
+        await finish(restored, Counting(restored, building))
+    assert totals(restored) == building.raw
+
+
 async def test_the_old_behaviour_counts_twice(tmp_path, monkeypatch):
     """What this file is for: without the rule the totals are too high, and the test sees it."""
     monkeypatch.setattr(succession, "regain", lambda *_args, **_more: regain.Regained())
