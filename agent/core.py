@@ -25,7 +25,7 @@ from agent.store.resources import Bound, bind
 from agent.store.rest import RootKey
 from agent.store.schema import BodyState, StreamState
 from protocol.checkpoint import parse_note
-from protocol.errors import UnavailableError
+from protocol.errors import ShanmenError, UnavailableError
 from protocol.ids import ResourceId
 from protocol.wraps import Seen
 
@@ -151,6 +151,7 @@ class Core:
             settings=settings,
         )
         core.damage = damage
+        damage.reasons += [reason for lane in core.lanes for reason in lane.unreadable()]
         await core._begin()
         for question in questions:
             core.answers.streams[question.stream] = question.resource
@@ -161,8 +162,11 @@ class Core:
         spool, main = self.spool, self.main
         raw = await main.database.read(lambda connection: get(connection, "checkpoint"))
         if isinstance(raw, bytes):
-            spool.checkpoint = parse_note(raw.decode())
-            self._see()
+            try:
+                spool.checkpoint = parse_note(raw.decode())
+                self._see()
+            except (ShanmenError, UnicodeDecodeError):
+                self.damage.reasons.append("checkpoint unreadable")  # the enrolment's counts
         await self.answers.load()
         stats = await spool.stats()
         main.sealer.due_bodies = stats.due

@@ -113,6 +113,11 @@ class Lane:
         with contextlib.suppress(UnavailableError):
             await self._describe_anew()
 
+    def unreadable(self) -> list[str]:
+        """Small values that changed on the disk: each is done without, and stops nothing else."""
+        found = {"positions": self.journal.watermarks.unreadable, "keys": self.epochs.unreadable}
+        return [f"{count} {what} unreadable" for what, count in found.items() if count]
+
     async def _take_back_epochs(self, bound: Bound) -> None:
         """Live epochs of before, unless the grade is another one now: that begins with new keys."""
         if bound.is_regraded:

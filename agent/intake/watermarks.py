@@ -14,6 +14,7 @@ from typing import Final
 
 from agent.intake.covered import Key
 from agent.store.rest import RootKey
+from protocol.errors import DecodeError
 
 _TURN: Final = "turn/"  # keys of `meta`; "0" follows "/"
 _TURN_END: Final = "turn0"
@@ -38,6 +39,7 @@ class Watermarks:
         self._shared = shared or _Shared()
         self.values = self._shared.values
         self._is_shared = is_shared
+        self.unreadable = 0  # positions that changed on the disk, as this file was loaded
 
     def of_vault(self) -> "Watermarks":
         """The same memory in the hands of the other file."""
@@ -60,8 +62,11 @@ class Watermarks:
             turn = turns.get(_name(key), 0)
             if turn >= shared.turns.get(key, 0):
                 shared.turns[key] = turn
-                is_known = sealed != _NEVER_READ
-                self.move({key: root.unwrap(_place(key), sealed) if is_known else None})
+                try:
+                    is_known = sealed != _NEVER_READ
+                    self.move({key: root.unwrap(_place(key), sealed) if is_known else None})
+                except DecodeError:
+                    self.unreadable += 1  # its source begins anew; the others do not wait for it
 
     def turn(self) -> int:
         """The turn of the next commit; 0 where nothing is to be told apart. For the loop only."""

@@ -58,6 +58,7 @@ class Epochs:
     ) -> None:
         self.identity = identity
         self.seen: Seen | None = None  # the last verified checkpoint, for wraps
+        self.unreadable = 0  # keys that changed on the disk, as they were loaded
         self._database = database
         self._root = root
         self._clock = clock
@@ -143,17 +144,27 @@ class Epochs:
             (resource, number),
         ).fetchall()
         found: dict[int, EpochKey] = {}
-        for group, wrapped, from_us, to_us, commitment in rows:
-            with contextlib.suppress(DecodeError):
-                found[group] = EpochKey(
-                    resource=ResourceId(resource),
-                    epoch=number,
-                    group=group,
-                    key=self._root.unwrap(b"epoch" + commitment, wrapped),
-                    from_us=from_us,
-                    to_us=to_us,
-                )
+        for group, *row in rows:
+            key = self._unwrapped(resource, (number, group, *row))
+            if key is not None:
+                found[group] = key
         return found
+
+    def _unwrapped(
+        self, resource: bytes, row: tuple[int, int, bytes, int, int, bytes]
+    ) -> EpochKey | None:
+        """The key of a row (epoch, group, wrapped, from, to, commitment); None: it is damaged."""
+        number, group, wrapped, from_us, to_us, commitment = row
+        with contextlib.suppress(DecodeError):
+            return EpochKey(
+                resource=ResourceId(resource),
+                epoch=number,
+                group=group,
+                key=self._root.unwrap(b"epoch" + commitment, wrapped),
+                from_us=from_us,
+                to_us=to_us,
+            )
+        return None
 
     async def load(self, bound: Bound) -> None:
         """Take back the live epochs of a resource after a start."""
@@ -166,17 +177,13 @@ class Epochs:
         )
         epochs: dict[int, Epoch] = {}
         for number, group, wrapped, from_us, to_us, is_open, commitment in rows:
-            key = EpochKey(
-                resource=bound.id,
-                epoch=number,
-                group=group,
-                key=self._root.unwrap(b"epoch" + commitment, wrapped),
-                from_us=from_us,
-                to_us=to_us,
-            )
+            bound.epoch = max(bound.epoch, number)
+            key = self._unwrapped(bound.id, (number, group, wrapped, from_us, to_us, commitment))
+            if key is None:
+                self.unreadable += 1  # an epoch that lacks a key is not gone on with
+                continue
             epoch = epochs.setdefault(number, Epoch(number, from_us, to_us, {}, bool(is_open)))
             epoch.keys[group] = key
-            bound.epoch = max(bound.epoch, number)
         whole = [e for e in epochs.values() if len(e.keys) == len(bound.layout.groups)]
         self._live[bound.id] = sorted(whole, key=lambda e: e.number)
 
@@ -209,16 +216,10 @@ class Epochs:
             " WHERE wrap_sent = 0 OR ?",
             (all_of_them,),
         ).fetchall()
-        for resource, number, group, wrapped, from_us, to_us, commitment in rows:
-            key = EpochKey(
-                resource=ResourceId(resource),
-                epoch=number,
-                group=group,
-                key=self._root.unwrap(b"epoch" + commitment, wrapped),
-                from_us=from_us,
-                to_us=to_us,
-            )
-            self._wrap(connection, key)
+        for resource, *row, commitment in rows:
+            key = self._unwrapped(resource, (*row, commitment))
+            if key is not None:
+                self._wrap(connection, key)
             connection.execute(
                 "UPDATE epoch_key SET wrap_sent = 1 WHERE commitment = ?", (commitment,)
             )

@@ -228,10 +228,7 @@ class Spool:
 
     async def stored_hub(self) -> HubIdentity | None:
         """The hub as last verified (its generation may have moved since enrolment)."""
-        raw = await self._database.read(lambda connection: get(connection, "hub"))
-        if not isinstance(raw, bytes):
-            return None
-        return msgspec.msgpack.decode(raw, type=HubIdentity)
+        return await self._database.read(_stored_hub)
 
 
 async def _nothing_else(_received: Received) -> bool:
@@ -261,10 +258,17 @@ def _sorted(results: Sequence[tuple[Ref, ItemResult]], accepted: int) -> Receive
 
 def _is_unknown(connection: sqlite3.Connection, hub: HubIdentity) -> bool:
     """Whether the hub is of another generation than the one whose receipts are stored."""
+    stored = _stored_hub(connection)
+    return stored is not None and stored.generation != hub.generation
+
+
+def _stored_hub(connection: sqlite3.Connection) -> HubIdentity | None:
+    """The hub as last verified; None, too, where its row changed on the disk."""
     raw = get(connection, "hub")
-    if not isinstance(raw, bytes):
-        return False
-    return msgspec.msgpack.decode(raw, type=HubIdentity).generation != hub.generation
+    try:
+        return msgspec.msgpack.decode(raw, type=HubIdentity) if isinstance(raw, bytes) else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _record(

@@ -142,6 +142,8 @@ class MqttDriver:
             return None
         # Until its subscriptions are granted the new one keeps nothing: that is to be told as well.
         now_us = self._context.clock_us()
+        if since_us > now_us:
+            since_us = 1  # noted under a clock that was ahead: from when, nobody knows
         self._session_us, self._is_asking = now_us, True
         self._context.health.count(self.config.table.id, "sessions_lost")
         lost = [Lost(resource=one, since_us=since_us, reason="session lost") for one in self._kept]

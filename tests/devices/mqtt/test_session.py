@@ -196,3 +196,14 @@ async def test_a_new_session_begins_when_it_was_asked_for(world):
     async with world.running():
         await asyncio.sleep(0.2)
     assert await world.told() == lost(since_us)
+
+
+async def test_a_clock_that_was_ahead_does_not_make_the_note_too_short(world):
+    """The note that says when the session was there was made under a clock of next month."""
+    true_us = world.bench.now_us
+    world.bench.now_us += 720 * HOUR_US
+    await world.settle()
+    world.bench.now_us = true_us + 2 * HOUR_US  # the clock was set right: two hours went by
+    world.restart()
+    (one,) = await world.told()
+    assert one.since_us <= true_us
