@@ -132,6 +132,7 @@ class Core:
         )
         await main.load()
         questions = await mend(main, damage, identity, clock) if damage else open_questions(main)
+        await main.begin()
         vault = None
         if kept_inside is not None:
             vault = await _open_vault(
@@ -345,4 +346,5 @@ async def _open_vault(
         for bound in vault.bounds.values():
             if bound.stream is not None:
                 bound.stream.state = StreamState.LIVE  # what never leaves is compared with nobody
+    await vault.begin()
     return vault

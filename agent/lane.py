@@ -110,6 +110,9 @@ class Lane:
                 await self.epochs.load(before)
             self.bounds[bound.local] = before
             self._described_anew.append((before, bound))
+
+    async def begin(self) -> None:
+        """After `load`, and after what was damaged is declared: bind to what is configured now."""
         with contextlib.suppress(UnavailableError):
             await self._describe_anew()
 
