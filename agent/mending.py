@@ -14,11 +14,13 @@ import msgspec
 
 from agent.adoption import adopt
 from agent.intake.outbox import queue_gap
+from agent.intake.rows import uncovered
 from agent.lane import Lane
 from agent.store.ports import Clock, Identity
 from agent.store.recovery import Damage, forget
 from agent.store.resources import Bound, JournalRow, Stream
 from agent.store.schema import StreamState
+from protocol.chain import RowRange
 from protocol.errors import ShanmenError
 from protocol.header import Header, decode_header, read_prelude
 from protocol.ids import StreamId
@@ -36,6 +38,17 @@ class _Known:
     next_seq: dict[bytes, int] = field(default_factory=dict)
     heads: dict[bytes, bytes] = field(default_factory=dict)
     epoch: int = 0
+    ranges: list[RowRange] = field(default_factory=list)  # of its headers, neighbours as one
+
+    def add(self, ranges: Iterable[RowRange]) -> None:
+        """Take in the rows of the next header."""
+        for run, first, last in ranges:
+            before = self.ranges[-1] if self.ranges else None
+            if before is not None and (before[0], before[2] + 1) == (run, first):
+                self.ranges[-1] = (run, before[1], last)
+            else:
+                self.ranges.append((run, first, last))
+            self.next_row = max(self.next_row, last + 1)
 
 
 @dataclass(slots=True)
@@ -140,7 +153,7 @@ def _mend(hand: _Hand, bound: Bound, known: _Known) -> _Mended:
     old.next_seq = max(old.next_seq, known.next_seq.get(old.id, 0))
     old.head = known.heads.get(old.id, old.head)
     bound.epoch = max(bound.epoch, known.epoch)
-    rows, stale = _unsealed(old.rows, known.next_row)
+    rows, stale = _unsealed(old.rows, known.ranges)
     connection.executemany("DELETE FROM journal WHERE id = ?", [(row.id,) for row in stale])
     old.next_row = max([old.next_row, known.next_row, *(r.first_row + r.count for r in rows)])
     new = _follow(hand, bound, old)
@@ -182,14 +195,21 @@ def _as_known(lane: Lane, known: _Known) -> Stream:
 
 
 def _unsealed(
-    rows: Iterable[JournalRow], sealed_to: int
+    rows: Iterable[JournalRow], sealed: Sequence[RowRange]
 ) -> tuple[list[JournalRow], list[JournalRow]]:
-    """Rows that wait, and rows of freed pages that a segment has already."""
+    """Rows that wait, and rows of freed pages that a segment has already.
+
+    What came back from an ended stream waits too, under numbers below those that were sealed since.
+    """
     waiting: list[JournalRow] = []
     stale: list[JournalRow] = []
-    end = sealed_to
+    of_run: dict[bytes, list[RowRange]] = {}
+    for one in sealed:
+        of_run.setdefault(one[0], []).append(one)
+    end = 0
     for row in sorted(rows, key=lambda row: (row.first_row, row.id)):
-        if row.first_row < end:
+        own: RowRange = (row.run, row.first_row, row.first_row + row.count - 1)
+        if row.first_row < end or len(uncovered([own], of_run.get(row.run, []))) < row.count:
             stale.append(row)
         else:
             waiting.append(row)
@@ -202,7 +222,7 @@ def _holes(rows: Sequence[JournalRow], start: int, stop: int) -> Iterable[tuple[
     for row in rows:
         if row.first_row > expected:
             yield expected, row.first_row - 1
-        expected = row.first_row + row.count
+        expected = max(expected, row.first_row + row.count)
     if expected < stop:
         yield expected, stop - 1
 
@@ -215,7 +235,7 @@ def _chains(connection: sqlite3.Connection) -> Mapping[bytes, _Known]:
         if header is None:
             continue
         known = found.setdefault(header.resource, _Known())
-        known.next_row = max([known.next_row, *(last + 1 for _, _, last in header.rows)])
+        known.add(header.rows)
         known.epoch = max(known.epoch, header.epoch)
         if header.seq >= known.next_seq.get(header.stream, 0):
             known.next_seq[header.stream] = header.seq + 1
