@@ -88,3 +88,29 @@ async def test_what_the_vault_was_given_before_a_fork_is_refused_like_the_rest(t
         with pytest.raises(UnavailableError):
             await asyncio.wait_for(late, 10)
         assert restored.core.pipeline.watermark(*KEY) == b"20"
+
+
+async def test_a_fork_waits_for_a_commit_of_the_vault(tmp_path):
+    """It judges by where the sources stand: a commit that ends meanwhile would move them behind it."""
+    (tmp_path / "a").mkdir()
+    site = Site(tmp_path / "a", settings=SETTINGS)
+    async with site.running():
+        await move(site, b"10", "gate")
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        await move(site, b"20", "gate")
+        await site.drain()
+    restored = site.like(folder=image, core=None, sync=None, alarms=[])
+    async with restored.running():
+        await move(restored, b"13", "gate")
+        await restored.seal()
+        main, vault = restored.core.main, restored.core.vault
+        async with vault.journal.gate, asyncio.timeout(10):
+            forked = asyncio.create_task(restored.drain())
+            while not (main.journal.gate.locked() and main.sealer.gate.locked()):
+                await asyncio.sleep(0.01)
+            for _ in range(20):
+                await main.database.read(lambda _: None)  # whatever it would have written is there
+            assert restored.core.pipeline.watermark(*KEY) == b"13"
+        await asyncio.wait_for(forked, 10)
+        assert restored.core.pipeline.watermark(*KEY) == b"20"
