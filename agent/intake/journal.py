@@ -16,7 +16,7 @@ from agent.intake.acknowledge import acknowledge
 from agent.intake.commits import Change, Committed, Stamp, count_without_rows
 from agent.intake.covered import Key
 from agent.intake.groups import MAY_WAIT, Part, Pending, Prepared, place_of, prepare
-from agent.intake.losses import Losses
+from agent.intake.losses import QUARANTINE_FULL, Loss, Losses
 from agent.intake.quarantine import Quarantine
 from agent.intake.regain import note_befores
 from agent.intake.register import Register
@@ -99,6 +99,7 @@ class Journal:
             self._quarantine.load(connection)
             self._seen.load(connection, trusted_us=trusted_us, monotonic_us=monotonic_us)
             self.watermarks.load(connection, self._register.root)
+            self.losses.load(connection)
 
         await self._database.read(work)
 
@@ -354,6 +355,12 @@ class Journal:
         waiting = losses.declare(connection, self._register, self._random, told, stamp.wall_us)
         refused = prepared.refused
         uncounted = self._quarantine.put(connection, refused, stamp.wall_us) if refused else {}
+        if uncounted:
+            counts = {
+                Loss(local, QUARANTINE_FULL, driver): count
+                for (local, driver), count in uncounted.items()
+            }
+            self.losses.remember(connection, counts, stamp.wall_us)
         return Committed(prepared, changes, seen_row, uncounted, noted, waiting)
 
     def _part(self, connection: sqlite3.Connection, part: Part, stamp: Stamp) -> Change:
@@ -410,7 +417,7 @@ class Journal:
         for bound in committed.prepared.duplicates:
             bound.counters.duplicates += 1
         for (local, driver), count in committed.uncounted.items():
-            self.losses.add(local, "quarantine full", count, stamp.wall_us, driver=driver)
+            self.losses.add(local, QUARANTINE_FULL, count, stamp.wall_us, driver=driver)
         if committed.prepared.lost:
             self.losses.declared(committed.waiting, stamp.wall_us)
         self.watermarks.move(committed.prepared.watermarks)

@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
+import msgspec
+
 from agent.intake.outbox import queue_gap
 from agent.intake.register import Register
 from agent.store.database import Database
@@ -18,10 +20,12 @@ from devices.driver import Lost, Reading
 from protocol.ids import ResourceId, StreamId
 
 NO_ROOM: Final = "no room"
+QUARANTINE_FULL: Final = "quarantine full"
 
 MESSAGES_EVERY_US: Final = HOUR_US  # a device that is not understood speaks on for weeks
 
 _Amount = tuple[int, int, int]  # count, first and last wall time
+_STORED: Final = list[tuple[tuple[str, str, str], _Amount]]
 
 
 class Loss(NamedTuple):
@@ -68,6 +72,19 @@ class Losses:
         loss = Loss(local, reason, driver)
         before = self._by.get(loss, (0, at_us, at_us))
         self._by[loss] = (before[0] + count, before[1], at_us)
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Take back what a commit counted and no note told before the process ended."""
+        self._by = _stored(connection) | self._by
+
+    @staticmethod
+    def remember(connection: sqlite3.Connection, counts: Mapping[Loss, int], at_us: int) -> None:
+        """Keep what a commit only counted until a note tells it: its source was answered."""
+        stored = _stored(connection)
+        for loss, count in counts.items():
+            before = stored.get(loss, (0, at_us, at_us))
+            stored[loss] = (before[0] + count, before[1], at_us)
+        _store(connection, stored)
 
     def declare(
         self,
@@ -137,6 +154,7 @@ class Losses:
         def work(connection: sqlite3.Connection) -> None:
             for loss, (amount, streams) in told.items():
                 _queue(connection, register, random, (loss, amount), streams)
+            _forget(connection, {loss: amount for loss, (amount, _) in told.items()})
 
         def then(_: None) -> None:
             for loss, (amount, _streams) in told.items():
@@ -155,6 +173,32 @@ class Losses:
         names = [loss.resource] if loss.resource else self._feeds.get(loss.driver, self._bounds)
         found = [self._bounds[name] for name in names if name in self._bounds]
         return [(one.id, one.stream.id) for one in found if one.stream is not None]
+
+
+def _forget(connection: sqlite3.Connection, told: Mapping[Loss, _Amount]) -> None:
+    """Of what was remembered, only what was counted since stays."""
+    stored = _stored(connection)
+    if not stored:
+        return
+    for loss, (count, _, last_us) in told.items():
+        now = stored.pop(loss, None)
+        if now is not None and now[0] > count:
+            stored[loss] = (now[0] - count, last_us, now[2])
+    _store(connection, stored)
+
+
+def _stored(connection: sqlite3.Connection) -> dict[Loss, _Amount]:
+    row = connection.execute("SELECT v FROM meta WHERE k = 'losses'").fetchone()
+    try:
+        found = msgspec.msgpack.decode(row[0], type=_STORED) if row else []
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+        return {}  # changed on the disk
+    return {Loss(*names): amount for names, amount in found}
+
+
+def _store(connection: sqlite3.Connection, losses: Mapping[Loss, _Amount]) -> None:
+    data = msgspec.msgpack.encode([[list(loss), amount] for loss, amount in losses.items()])
+    connection.execute("INSERT OR REPLACE INTO meta(k, v) VALUES('losses', ?)", (data,))
 
 
 def _queue(
