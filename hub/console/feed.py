@@ -202,6 +202,7 @@ class Feed:
                     yield pieces
         finally:
             self._tabs.discard(tab)
+            self._leases.forget(tab)
 
     async def view(self, name: str, session: Session, wanted: list[int]) -> dict[str, Any]:
         """Renew the lease of what a tab shows; what may be read comes by its stream.
@@ -216,7 +217,7 @@ class Feed:
         now = await self._overview.look(self._clock_us())
         lines = [now.resources[n] for n in wanted if n in now.resources]
         lease = await self._leases.renew(
-            [one for one in lines if now.agents[one.agent].state == "active"]
+            tab, [one for one in lines if now.agents[one.agent].state == "active"]
         )
         tab.until_us = lease.until_us
         shown = [one for one in lines if may_show(one)]
