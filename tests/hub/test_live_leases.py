@@ -3,10 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from hub import leases
 from hub.console import feed
 from hub.store import live_use
 from protocol.grades import Grade
+from tests.hub import kit
 from tests.hub.shell import Shell
 from tests.hub.test_live import Stream, Visitor, cheap, feed_of, messages, site  # noqa: F401
 
@@ -88,3 +91,51 @@ async def test_what_another_tab_shows_stays_leased_until_that_is_gone(
             clock[0] += 20_000_000
             await li.view(2)
             assert book.live(clock[0]) == {2}
+
+
+async def test_a_stream_that_came_again_gets_the_values(tmp_path: Path, monkeypatch) -> None:
+    """The browser lost its link and connected anew; nobody has noticed the old stream's end."""
+    # As many as make it sure that a stream taken by chance is the wrong one.
+    monkeypatch.setattr(feed, "TABS_OF_SESSION_MAX", 1)
+    async with site(tmp_path, Grade.GENERALLY_OPEN) as (shell, gateway, sources):
+        await gateway.exchange(kit.item(sources[0].seal(2, value=5)))
+        li = await Visitor.arrive(shell)
+        for n in range(8):
+            tab = f"{n:016x}"
+            async with li.stream(tab) as old:
+                await old.next("state")
+                async with li.stream(tab) as new:
+                    await new.next("state")
+                    await li.view(1, tab=tab)
+                    assert "1" in await new.next("values")
+                    with pytest.raises(EOFError):
+                        await old.next("values")
+            feed_of(shell)._tabs.clear()
+
+
+async def test_a_stream_of_the_same_name_in_another_session_goes_on(tmp_path: Path) -> None:
+    async with site(tmp_path, Grade.GENERALLY_OPEN) as (shell, gateway, sources):
+        await gateway.exchange(kit.item(sources[0].seal(2, value=5)))
+        li, wang = await Visitor.arrive(shell), await Visitor.arrive(shell, "wang")
+        async with li.stream() as first, wang.stream() as second:
+            await first.next("state")
+            await second.next("state")
+            await li.view(1)
+            await wang.view(1)
+            assert "1" in await first.next("values")
+            assert "1" in await second.next("values")
+
+
+async def test_pages_that_went_do_not_keep_one_more_out(tmp_path: Path) -> None:
+    """Long before a heartbeat would notice that they went."""
+    async with site(tmp_path, Grade.GENERALLY_OPEN) as (shell, _, _sources):
+        li = await Visitor.arrive(shell)
+        for n in range(feed.TABS_OF_SESSION_MAX):
+            async with li.stream(f"{n:016x}") as stream:
+                await stream.next("state")
+        async with asyncio.timeout(feed.HEARTBEAT_S / 2):
+            while True:
+                async with li.stream("ee" * 8) as one_more:
+                    if one_more.status == 200:
+                        break
+                await asyncio.sleep(0.05)
