@@ -157,7 +157,7 @@ async def test_a_receipt_is_verified_by_the_browser(site, page):
     await page.locator(f"{LOT} [data-verify]").click()
     await expect(page.locator(".verdict")).to_have_text("核验通过")
     steps = await page.locator(".steps li").all_inner_texts()
-    assert len(steps) == 5
+    assert len(steps) == 7
     assert "首次见到" in steps[-1]
     key = (await done("shanmen-hub", "log", "key", "--data", str(site.world.hub_folder))).strip()
     await expect(page.locator("#receipt code")).to_have_text(key)

@@ -52,6 +52,7 @@ def _resource(line: ResourceLine, language: Language) -> dict[str, Any]:
     is_chinese = language == "zh"
     return {
         "n": line.n,
+        "id": line.id.hex(),
         "name": line.name_zh if is_chinese else line.name_en,
         "code": line.code,
         "grade": rule.name_zh if is_chinese else rule.name_en,
