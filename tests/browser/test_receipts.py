@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from hub.console import texts
-from tests.browser.conftest import visiting
+from tests.browser.conftest import log_in, visiting
 from tests.browser.test_live import LOT, SEALED, number
 
 pytestmark = [pytest.mark.needs_chromium, pytest.mark.asyncio(loop_scope="module")]
@@ -125,3 +125,14 @@ async def test_blake2b_of_the_page_is_that_of_segment_ids(site, browser):
     assert [bytes(one) for one in found] == [
         hashlib.blake2b(one, digest_size=32).digest() for one in given
     ]
+
+
+async def test_without_cryptography_the_english_page_says_so_in_english(site, browser):
+    async with visiting(browser, site.world.url) as page:
+        await page.get_by_role("link", name="English").click()
+        await log_in(page)
+        await page.wait_for_selector("#link.good")
+        await page.evaluate("Object.defineProperty(crypto, 'subtle', { value: undefined })")
+        await page.locator("[data-verify]").first.click()
+        said = f"{texts.text('script.bad', 'en')}: {texts.text('script.insecure', 'en')}"
+        await expect(page.locator(".verdict")).to_have_text(said)

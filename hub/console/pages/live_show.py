@@ -53,7 +53,7 @@ def _resource(line: ResourceLine, language: Language) -> dict[str, Any]:
     return {
         "n": line.n,
         "id": line.id.hex(),
-        "name": line.name_zh if is_chinese else line.name_en,
+        "name": line.name_zh if is_chinese else line.name_en or line.name_zh,
         "code": line.code,
         "grade": rule.name_zh if is_chinese else rule.name_en,
         "sealed": not may_show(line),
