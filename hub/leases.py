@@ -2,16 +2,17 @@
 
     tab, every 10 s ─▶ renew ─▶ [today's seconds ─▶ one inbox message an agent] ─▶ bell ─▶ gateway
 
-A lease is for 30 s and is not taken back: a tab that is gone costs at most that. A message names
-everything of its agent that is leased, so that it replaces the one before; that one is taken out of
-the inbox in the same transaction. No leaf, no audit row: nothing piles up. How long a resource was
-watched today is counted in the database, by China's day, and bounded (`console.live_minutes`).
+A lease is for 30 s: a tab that is gone costs at most that. A message names everything of its agent
+that tabs show now, so that it replaces the one before; that one is taken out of the inbox in the
+same transaction. What nobody shows any more is not renewed, and let go with the next message. No
+leaf, no audit row: nothing piles up. How long a resource was watched today is counted in the
+database, by China's day, and bounded (`console.live_minutes`).
 """
 
 import asyncio
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hub.bells import Bells
@@ -43,10 +44,19 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A resource that is leased."""
+    """A resource whose seconds are counted until then."""
 
     line: ResourceLine
     until_us: int  # hub time
+    is_named: bool = True  # False: the newest message lets it go
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What a tab showed when it last asked."""
+
+    lines: Mapping[int, ResourceLine]  # by ResourceRow.n
+    until_us: int  # hub time; who looks asks again before
 
 
 class Leases:
@@ -67,6 +77,7 @@ class Leases:
         self._seconds = minutes_a_day * 60
         self._clock_us = clock_us
         self._held: dict[int, _Held] = {}  # by ResourceRow.n
+        self._views: dict[object, _View] = {}  # by tab
         self._sent: dict[bytes, tuple[int, int]] = {}  # agent → its newest message of ours
         self._by_operator: dict[bytes, int] = {}
         self._turn = asyncio.Lock()
@@ -77,27 +88,31 @@ class Leases:
 
     def live(self, now_us: int) -> frozenset[int]:
         """Resources that are leased now (ResourceRow.n)."""
-        return frozenset(n for n, one in self._held.items() if one.until_us > now_us)
+        return frozenset(
+            n for n, one in self._held.items() if one.is_named and one.until_us > now_us
+        )
 
-    async def renew(self, wanted: Sequence[ResourceLine]) -> Lease:
-        """Lease what a tab shows, as far as the day allows. Raises UnavailableError (disk full)."""
+    def forget(self, tab: object) -> None:
+        """A tab is gone: nothing is renewed for it."""
+        self._views.pop(tab, None)
+
+    async def renew(self, tab: object, wanted: Sequence[ResourceLine]) -> Lease:
+        """Lease what a tab shows in place of what it showed before, as far as the day allows.
+
+        Raises UnavailableError (disk full).
+        """
         async with self._turn:
             now_us = self._clock_us()
+            self._held = {n: one for n, one in self._held.items() if one.until_us > now_us}
+            asked = self._look(tab, wanted, now_us)
             live = self.live(now_us)
-            self._held = {n: one for n, one in self._held.items() if n in live}
-            room = LEASED_MAX - len(self._held)
-            asked: dict[int, ResourceLine] = {}
-            for one in wanted[:VIEW_MAX]:
-                room -= one.n not in self._held
-                if room >= 0:
-                    asked[one.n] = one
             due = {
                 one.agent
                 for n, one in asked.items()
-                if n not in self._held or self._held[n].until_us - now_us < ENOUGH_US
+                if n not in live or self._held[n].until_us - now_us < ENOUGH_US
             }
             if due:
-                await self._grant(asked, due, now_us)
+                await self._grant(due, now_us)
             live = self.live(now_us)
             return Lease(
                 until_us=now_us + LEASE_US,
@@ -105,17 +120,35 @@ class Leases:
                 used_up=frozenset(asked.keys() - live),
             )
 
-    async def _grant(
-        self, asked: Mapping[int, ResourceLine], due: Collection[bytes], now_us: int
-    ) -> None:
+    def _look(
+        self, tab: object, wanted: Sequence[ResourceLine], now_us: int
+    ) -> Mapping[int, ResourceLine]:
+        """Remember what a tab shows now, as far as there is room beside what others show."""
+        self._views = {
+            one: view for one, view in self._views.items() if one != tab and view.until_us > now_us
+        }
+        others = self._shown()
+        room = LEASED_MAX - len(others)
+        asked: dict[int, ResourceLine] = {}
+        for line in wanted[:VIEW_MAX]:
+            room -= line.n not in others
+            if room >= 0 or line.n in others:
+                asked[line.n] = line
+        self._views[tab] = _View(asked, now_us + LEASE_US)
+        return asked
+
+    def _shown(self) -> dict[int, ResourceLine]:
+        """Everything that some tab shows."""
+        return {n: line for view in self._views.values() for n, line in view.lines.items()}
+
+    async def _grant(self, due: Collection[bytes], now_us: int) -> None:
         """Count the seconds and put one message for each agent, in one transaction.
 
-        A message holds for all that it names, so all that is leased of the agent is renewed.
+        A message holds for all that it names, so all that is shown of the agent is renewed.
         """
         day = (now_us + _CHINA_US) // DAY_US
         until_us = now_us + LEASE_US
-        lines = {n: one.line for n, one in self._held.items()} | dict(asked)
-        renewed = {n: line for n, line in lines.items() if line.agent in due}
+        renewed = {n: line for n, line in self._shown().items() if line.agent in due}
 
         def write(tx: Tx) -> tuple[dict[int, _Held], dict[bytes, tuple[int, int]]]:
             used = live_use.of(tx, day, renewed)
@@ -135,7 +168,14 @@ class Leases:
             return granted, sent
 
         granted, sent = await self._store.write("live", write)
-        self._held |= granted
+        # What is let go stays counted to its end: who comes back to it does not pay twice.
+        told = {one.line.agent for one in granted.values()}
+        let_go = {
+            n: replace(one, is_named=False)
+            for n, one in self._held.items()
+            if one.line.agent in told
+        }
+        self._held |= let_go | granted
         self._sent |= sent
         for agent in sent:
             self._bells.ring(agent)

@@ -38,6 +38,7 @@ TABS_MAX: Final = 64
 TABS_OF_SESSION_MAX: Final = 8
 QUEUE_MAX: Final = 32
 FIRST_SEGMENTS: Final = 5  # of a resource that comes into view, so that its chart is not empty
+_COMMENT: Final = b": \n\n"
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -56,7 +57,7 @@ class Tab:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     view: dict[int, int] = field(default_factory=dict)  #: n → last point that was sent
     until_us: int = 0  #: of its lease, hub time
-    over: bool = False  #: too slow, or the hub stops
+    over: bool = False  #: too slow, came again, or the hub stops
 
     def put(self, piece: bytes) -> None:
         """Queue a piece; the tab is over if it has not taken the ones before."""
@@ -168,15 +169,37 @@ class Feed:
             if news:
                 tab.put(event("values", news))
 
+    def _end(self, tab: Tab) -> None:
+        """Let a tab's stream end; from now on it is nobody's."""
+        tab.over = True
+        tab.wake.set()
+        self._tabs.discard(tab)
+        self._leases.forget(tab)
+
+    def _end_before(self, new: Tab) -> None:
+        """A page that connected anew reads its stream of before no more, noticed or not."""
+        for tab in tuple(self._tabs):
+            if tab.name == new.name and tab.session.id == new.session.id:
+                self._end(tab)
+
+    def _make_room(self, new: Tab) -> None:
+        """Hold the bounds. Raises UnavailableError."""
+        self._end_before(new)
+        mine = [tab for tab in self._tabs if tab.session.id == new.session.id and not tab.over]
+        if len(self._tabs) >= TABS_MAX or len(mine) >= TABS_OF_SESSION_MAX:
+            for tab in mine:  # to one that went it cannot be written: next time there is room
+                if not tab.queue:
+                    tab.put(_COMMENT)
+            raise UnavailableError(Code.BUSY, field="live", expected="fewer open pages")
+
     # --- tabs ------------------------------------------------------------------------------------
 
     async def stream(self, name: str, session: Session) -> AsyncGenerator[bytes, None]:
         """Everything first, then what moves; ends with the session. Raises UnavailableError."""
-        mine = sum(tab.session.id == session.id for tab in self._tabs)
-        if len(self._tabs) >= TABS_MAX or mine >= TABS_OF_SESSION_MAX:
-            raise UnavailableError(Code.BUSY, field="live", expected="fewer open pages")
         tab = Tab(name, session)
+        self._make_room(tab)
         now = await self._overview.look(self._clock_us())
+        self._end_before(tab)
         self._tabs.add(tab)
         self._some.set()
         try:
@@ -192,7 +215,7 @@ class Feed:
                         yield event("bye", {})
                         return
                     look_s = loop.time() + HEARTBEAT_S
-                    tab.queue.append(b": \n\n")
+                    tab.queue.append(_COMMENT)
                 tab.wake.clear()
                 if tab.over:
                     return
@@ -201,7 +224,7 @@ class Feed:
                 if pieces:
                     yield pieces
         finally:
-            self._tabs.discard(tab)
+            self._end(tab)
 
     async def view(self, name: str, session: Session, wanted: list[int]) -> dict[str, Any]:
         """Renew the lease of what a tab shows; what may be read comes by its stream.
@@ -216,7 +239,7 @@ class Feed:
         now = await self._overview.look(self._clock_us())
         lines = [now.resources[n] for n in wanted if n in now.resources]
         lease = await self._leases.renew(
-            [one for one in lines if now.agents[one.agent].state == "active"]
+            tab, [one for one in lines if now.agents[one.agent].state == "active"]
         )
         tab.until_us = lease.until_us
         shown = [one for one in lines if may_show(one)]

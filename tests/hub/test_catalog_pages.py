@@ -9,7 +9,7 @@ import pytest
 from markupsafe import escape
 
 from hub.api import views
-from hub.console import entry_rows, formats, texts
+from hub.console import cookies, entry_rows, formats, texts
 from hub.domain.classes import DIMENSIONS
 from hub.domain.differences import Change
 from protocol import ids
@@ -55,6 +55,29 @@ def hits(page: Answer) -> list[str]:
     assert page.status == 200, page.body
     found = re.findall(r'<h3><a href="/catalog/[^"]+">(.*?)</a></h3>', page.body.decode())
     return [html.unescape(one) for one in found]
+
+
+async def test_titles_are_in_the_language_of_the_page(tmp_path: Path) -> None:
+    """The other name stands below; an entry without an English name says that its title is Chinese."""
+    async with hub_with(tmp_path, "li") as shell:
+        chinese, _, made = await filled(shell)
+        english = f"{chinese}; {cookies.LANGUAGE}=en"
+        target = f"/catalog/{ids.show(made[0].id)}"
+        for cookie, title, other in (
+            (chinese, "东门检票", '<p class="other" lang="en">East gate</p>'),
+            (english, "East gate", '<p class="other" lang="zh-CN">东门检票</p>'),
+        ):
+            page = said(await get(shell, "/catalog", cookie))
+            assert f">{title}</a></h3>" in page
+            assert other in page
+            page = said(await get(shell, target, cookie))
+            assert f"<h1>{title}</h1>" in page
+            assert f"<title>{title} ·" in page
+            assert other in page
+        assert ' lang="zh-CN">停车场车位</a></h3>' in said(await get(shell, "/catalog", english))
+        live = said(await get(shell, "/", english))
+        assert '<span class="name">East gate</span>' in live
+        assert '<span class="name">停车场车位</span>' in live
 
 
 async def test_the_list_searches_narrows_and_pages(tmp_path: Path, monkeypatch) -> None:

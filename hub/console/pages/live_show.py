@@ -52,7 +52,8 @@ def _resource(line: ResourceLine, language: Language) -> dict[str, Any]:
     is_chinese = language == "zh"
     return {
         "n": line.n,
-        "name": line.name_zh if is_chinese else line.name_en,
+        "id": line.id.hex(),
+        "name": line.name_zh if is_chinese else line.name_en or line.name_zh,
         "code": line.code,
         "grade": rule.name_zh if is_chinese else rule.name_en,
         "sealed": not may_show(line),

@@ -3,7 +3,7 @@
 
 import { Chart } from "./chart.js";
 import { age, ago, count, say, size, texts, time, value } from "./format.js";
-import { Failed, verify } from "./receipt.js";
+import { Failed, generationOf, verify } from "./receipt.js";
 
 const page = document.getElementById("live");
 const tab = Array.from(crypto.getRandomValues(new Uint8Array(16)), (one) => one.toString(16).padStart(2, "0")).join("");
@@ -13,6 +13,7 @@ const SILENCE_MS = 25_000;
 const POINTS_MAX = 240;
 
 const state = { gateways: {}, resources: {}, ledger: {} };
+const sizes = new Map(); // generation of the ledger → the most leaves that this page saw
 const views = new Map(); // resource n → { fields, points, chart, row }
 let offsetUs = 0; // hub time − this clock
 let source = null;
@@ -107,7 +108,12 @@ async function rebuild() {
   watchRows();
 }
 
+function grown(generation, leaves) {
+  sizes.set(generation, Math.max(leaves, sizes.get(generation) || 0));
+}
+
 function show(ids, numbers) {
+  if (state.ledger.generation) grown(state.ledger.generation, state.ledger.size);
   ids.forEach(showGateway);
   numbers.forEach(showResource);
   let [online, away, records] = [0, 0, 0];
@@ -277,12 +283,13 @@ async function check(n) {
   steps.className = "steps";
   const verdict = line("p", "verdict wait", texts.verifying);
   const name = rowOf(n).querySelector(".name").textContent;
+  const known = { resource: rowOf(n).dataset.id, sizes: new Map(sizes) }; // before the receipt is asked for
   place.replaceChildren(line("h3", "", name), verdict, steps);
   place.focus();
   place.scrollIntoView({ block: "nearest" });
   const conclude = (kind, text, more) => {
     verdict.className = `verdict ${kind}`;
-    verdict.textContent = more ? `${text}：${more}` : text;
+    verdict.textContent = more ? `${text}${texts.colon}${more}` : text;
   };
   if (!globalThis.crypto || !crypto.subtle) return conclude("bad", texts.bad, texts.insecure);
   let receipt;
@@ -295,7 +302,9 @@ async function check(n) {
     return conclude("wait", texts.unreachable);
   }
   try {
-    const found = await verify(receipt, (key, fields) => steps.append(line("li", "good", say(texts[`step-${key}`], fields))));
+    const told = (key, fields) => steps.append(line("li", "good", say(texts[`step-${key}`], fields)));
+    const found = await verify(receipt, told, known);
+    if (found.signed) grown(generationOf(found.note), found.note.size);
     conclude(found.signed ? "good" : "wait", found.signed ? texts.good : texts.unsupported);
     place.append(line("p", "", say(texts["leaf-line"], {
       index: count(receipt.index), size: count(found.note.size), time: time(found.said[4]), count: found.said[3].length,

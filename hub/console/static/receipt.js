@@ -1,17 +1,25 @@
 // A receipt, verified by this browser alone: nothing that the hub says about it is believed.
 //
+//   head of the segment ─ BLAKE2b(tag ‖ prelude ‖ header) == id that the leaf names; resource == the row's
 //   leaf ─ SHA-256(0x00 ‖ leaf) ─▶ path ─ SHA-256(0x01 ‖ left ‖ right) ─▶ root == checkpoint's root
 //   checkpoint ─ Ed25519 signature line of the log's key ─▶ valid
 //
 // RFC 9162 inclusion, C2SP signed note and tlog-checkpoint. The key itself comes from the hub, so it
 // is remembered at first sight and shown for comparison with what the operator's command prints.
 
+import { blake2b } from "./blake2b.js";
+
 const text = new TextEncoder();
 const REMEMBERED = "shanmen-log-key";
 
 export class Failed extends Error {}
 
-const bytes = (base64) => Uint8Array.from(atob(base64), (one) => one.charCodeAt(0));
+// Only the one way to write these bytes: `atob` alone passes over blanks and bits that carry nothing.
+function bytes(base64) {
+  const raw = atob(base64);
+  if (btoa(raw) !== base64) throw new Failed("shape");
+  return Uint8Array.from(raw, (one) => one.charCodeAt(0));
+}
 const hex = (raw) => Array.from(raw, (one) => one.toString(16).padStart(2, "0")).join("");
 const equal = (a, b) => a.length === b.length && a.every((one, at) => one === b[at]);
 
@@ -114,15 +122,41 @@ function shaped(run, why) {
   }
 }
 
+// The resource that a segment's head names (hex). Throws unless the head has the segment's id.
+//
+// prelude (28; header's length at 6) ‖ header, a msgpack array that begins with agent and resource ‖ signature (64)
+function resourceOf(head, segment) {
+  const end = head.length - 64;
+  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  if (end < 28 || view.getUint16(6) !== end - 28) throw new Failed("segment");
+  const tag = text.encode("shanmen/header/1\0");
+  const named = new Uint8Array(tag.length + end);
+  named.set(tag);
+  named.set(head.subarray(0, end), tag.length);
+  if (hex(blake2b(named)) !== segment) throw new Failed("segment");
+  const at = 28 + (head[28] === 0xdc ? 3 : 1);
+  const [agent, resource] = [head.subarray(at, at + 18), head.subarray(at + 18, at + 36)];
+  if ([agent, resource].some((one) => one[0] !== 0xc4 || one[1] !== 16)) throw new Failed("segment");
+  return hex(resource.subarray(2));
+}
+
+// The ledger's generation is the last part of its origin.
+export const generationOf = (note) => Number(note.origin.slice(note.origin.lastIndexOf("/") + 1));
+
 // Verify a receipt; `step(key, fields)` is told what was found good. Throws Failed with a reason.
+// `known`, of a segment's receipt: { resource: hex id, sizes: Map of generation → leaves seen before }.
 // Returns { signed: whether the signature could be checked here at all, leaf, note }.
-export async function verify(receipt, step) {
+export async function verify(receipt, step, known = null) {
   const leaf = shaped(() => bytes(receipt.leaf), "shape");
   const said = shaped(() => unpack(leaf), "leaf");
   const names = Array.isArray(said) && said[1] === "batch" && Array.isArray(said[3]) ? said[3] : [];
   const isNamed = names.some((one) => Array.isArray(one) && one[1] instanceof Uint8Array && hex(one[1]) === receipt.segment);
   if (!isNamed) throw new Failed("leaf");
   step("leaf", {});
+  if (known) {
+    if (resourceOf(shaped(() => bytes(receipt.head), "shape"), receipt.segment) !== known.resource) throw new Failed("segment");
+    step("segment", {});
+  }
 
   const note = shaped(() => parseNote(receipt.checkpoint), "shape");
   const path = shaped(() => receipt.path.map(bytes), "shape");
@@ -130,6 +164,10 @@ export async function verify(receipt, step) {
   const root = await rootOf(await sha256([0], leaf), receipt.index, note.size, path);
   if (!equal(root, note.root)) throw new Failed("path");
   step("path", { n: path.length });
+  if (known) {
+    if (note.size < (known.sizes.get(generationOf(note)) || 0)) throw new Failed("old");
+    step("head", {});
+  }
 
   const key = shaped(() => /^(\S+)\+([0-9a-f]{8})\+(\S+)$/.exec(receipt.vkey).slice(1), "key");
   const typed = shaped(() => bytes(key[2]), "key");
