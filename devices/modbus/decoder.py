@@ -31,7 +31,9 @@ class UnitDecoder:
         *,
         watermark: Callable[[str], bytes | None],
         count: Callable[[str, str], None],
+        now_us: int,
     ) -> None:
+        """now_us: bays that were known when the agent stopped are believed so long from now."""
         self.source = source
         self._count = count  # (device, counter): what `status` shows
         self._counters: dict[str, CounterState | None] = {}
@@ -44,7 +46,7 @@ class UnitDecoder:
         self._shown: dict[str, Value] = {}  # states of the last record
         self._told: frozenset[tuple[str, str]] = frozenset()  # faults that were quarantined
         self._bays = self._load_bays(watermark(self._mark("bays")))
-        self._bays_us: int | None = None  # when the bays were last read
+        self._bays_us = now_us  # when the bays were last read
         self._heartbeat_us: int | None = None  # of the bays
 
     def decode(self, image: Image, now_us: int) -> Reading:
@@ -88,7 +90,7 @@ class UnitDecoder:
     def stale(self, now_us: int) -> Reading | None:
         """Bays of a unit that is silent for too long become `unknown`; None if there are none."""
         bays = self.source.bays
-        if bays is None or self._bays_us is None or now_us - self._bays_us < self.source.stale_us:
+        if bays is None or now_us - self._bays_us < self.source.stale_us:
             return None
         letters = "".join("u" if one in _SEEN else one for one in self._bays)
         if letters == self._bays:
