@@ -182,7 +182,7 @@ async def test_pulled_plug_keeps_the_half_apart_and_the_same_path_is_read_again(
         half = await gate.reading()
         assert [one.reason for one in half.rejected] == ["half-frame"]
         failure = await gate.failure()
-        assert (failure.field, failure.retry) == ("port-lost", True)
+        assert (failure.field, failure.retry, failure.was_read) == ("port-lost", True, True)
         assert bench.health.states["E1"] is DeviceState.ABSENT
         bench.commit(pending)
         assert bench.health.total("answered_late") == 1
@@ -244,7 +244,7 @@ async def test_port_is_ours_alone(plug):
         await one.opened()
         async with Running(scanner(plug), other).session() as two:
             failure = await two.failure()
-        assert failure.field == "port-busy"
+        assert (failure.field, failure.was_read) == ("port-busy", False)
         assert other.health.states["S1"] is DeviceState.ABSENT
 
 
