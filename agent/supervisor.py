@@ -51,6 +51,7 @@ class Slot:
     devices: Sequence[str] = ()
     driver: Driver | None = None
     failures: int = 0  # in a row
+    tries: int = 0  # of these, since the source was last read: the wait grows with them
     restarts: int = 0  # in all
     last_error: str = ""
     running: bool = False
@@ -101,7 +102,7 @@ class Supervisor:
         while True:
             slot.began_s = self._now()
             wait_s = await self._once(slot)
-            await self._sleep(max(wait_s, self._backoff(slot.failures)))
+            await self._sleep(max(wait_s, self._backoff(slot.tries)))
 
     async def _once(self, slot: Slot) -> float:
         """Run a driver until it ends; returns the wait in seconds that it asks for."""
@@ -121,7 +122,7 @@ class Supervisor:
             self._failed(slot, "ended")
         except DriverError as error:
             # The source is away; the driver itself is sound and keeps its instance.
-            self._failed(slot, str(error))
+            self._failed(slot, str(error), was_read=error.was_read)
             self._health.lost(slot.devices, error.code.key)
             return error.after_s if error.retry else BACKOFF_MAX_S
         except UncommittedError as error:
@@ -136,18 +137,22 @@ class Supervisor:
             slot.running = False
         return 0.0
 
-    def _failed(self, slot: Slot, reason: str) -> None:
-        """Count; log the first failure of a row only, a dead device must not fill the journal."""
+    def _failed(self, slot: Slot, reason: str, *, was_read: bool = False) -> None:
+        """Count; log the first failure of a row only, a dead device must not fill the journal.
+
+        was_read: a plug that is loose goes again and again, and is well in between.
+        """
         slot.last_error = reason
         slot.restarts += 1
         if self._now() - slot.began_s >= WELL_AFTER_S:
-            slot.failures = 0
+            slot.failures = slot.tries = 0
         slot.failures += 1
+        slot.tries = 1 if was_read else slot.tries + 1
         if slot.failures == 1:
             _LOG.warning("driver stopped", extra={"driver": slot.name, "reason": reason})
 
-    def _backoff(self, failures: int) -> float:
-        longest = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(failures - 1, 10))
+    def _backoff(self, tries: int) -> float:
+        longest = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(tries - 1, 10))
         return longest * (0.7 + 0.3 * self._jitter())
 
 

@@ -146,10 +146,14 @@ def _later(rule: CounterRule, state: CounterState, raw: int, at_us: int, zone: t
     restarted = _restart_between(rule, state.at_us, at_us, zone)
     if raw < state.raw:
         return _fell(rule, state, raw, at_us, restarted)
-    if restarted == "surely":
-        # It restarted unseen and has already passed its old value: unknowable (R13).
+    # A state from before the gateway knew the time says nothing of when it was.
+    if restarted == "surely" and state.at_us >= PLAUSIBLE_FROM_US:
+        # It restarted unseen and has already passed its old value: unknowable (R13), unless that
+        # was 0: it counted `raw` since, whether it did restart or stood at 0 all the time.
+        is_known = state.raw == 0 and raw <= _allowed(rule, state, at_us)
         after = _accept(rule, state, raw, at_us, restarts=1)
-        return Step(state=after, increment=None, quality=Quality.GAP_BEFORE)
+        increment = raw if is_known else None
+        return Step(state=after, increment=increment, quality=Quality.GAP_BEFORE)
     return _rose(rule, state, raw, at_us, raw - state.raw, wrapped=False)
 
 

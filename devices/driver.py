@@ -185,13 +185,23 @@ class Probes(Protocol):
 
 
 class DriverError(UnavailableError):
-    """The source cannot be read now. `retry`: whether trying again by itself can help."""
+    """The source cannot be read now. `retry`: whether trying again by itself can help.
+
+    was_read: it was read until now, so the next try has the shortest wait, however often it goes.
+    """
 
     def __init__(
-        self, code: Code, *, retry: bool = True, after_s: float = 0.0, **about: Any
+        self,
+        code: Code,
+        *,
+        retry: bool = True,
+        after_s: float = 0.0,
+        was_read: bool = False,
+        **about: Any,
     ) -> None:
         super().__init__(code, **about)
         self.retry = retry
+        self.was_read = was_read
         self.after_s = after_s  # wait at least so long before the next try, in seconds
 
 

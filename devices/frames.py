@@ -4,13 +4,14 @@
 is no frame is told as `Junk` with a reason, never skipped in silence. Laws of this file:
 
 1. A frame is decided by the bytes that have arrived, never by where a read ended. Only `idle` (the
-   line was quiet) and `close` may give up what is unfinished.
+   line was quiet) and `close` may give up what is unfinished. What then comes of a line that
+   nothing marks the beginning of is its rest, and no line: `T12`, a pause, `T34` is no scan of T34.
 2. An attempt that fails costs the bytes up to the next possible start, no more: a good frame behind
    a bad one survives (R05).
 3. The buffer holds at most one frame of `max_bytes` and its check.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +45,9 @@ class Framer:
         self._noise_size = 0
         self._sample = b""  # the beginning of an overlong line whose end has not come
         self._overlong = 0  # its bytes that are gone from the buffer
+        self._has_tails = bool(framing.ends) and not (framing.start or framing.check)
+        self._has_tails &= framing.fixed is None
+        self.is_in_tail = False  # a half line was given up: what comes until an end is its rest
         self._rest = b""  # bytes that would only complete the end just taken: LF behind CR
 
     @property
@@ -75,7 +79,9 @@ class Framer:
 
     def close(self) -> list[Event]:
         """The line is gone: nothing of it is joined to the first bytes after a re-plug (R03)."""
-        return self._finish(is_quiet_ended=False)
+        found = self._finish(is_quiet_ended=False)
+        self.is_in_tail = False
+        return found
 
     def _finish(self, *, is_quiet_ended: bool) -> list[Event]:
         piece = b""
@@ -83,6 +89,7 @@ class Framer:
             piece = one.feed(piece) + one.release()
         self._buffer += piece
         found = list(self._take())
+        is_half = self._overlong > 0
         if self._overlong:
             self._drop(len(self._buffer))
             found += self._end_of_overlong()
@@ -93,8 +100,10 @@ class Framer:
             elif is_quiet_ended:
                 found += self._accept(self._open(len(self._buffer), b""))
             else:
+                is_half = True
                 found += self._fail(len(self._buffer), "half-frame")
             found += self._take()
+        self.is_in_tail = is_half and self._has_tails
         self._rest = b""
         found += self._flush_noise()
         return found
@@ -109,12 +118,32 @@ class Framer:
                 self._rest = self._rest_of(found[1])
                 self._drop(found[0] + len(found[1]))
                 yield from self._end_of_overlong()
+            if self.is_in_tail:
+                if not (yield from self._take_tail()):
+                    return
+                continue
             self._skip()
             done = self._attempt() if self._buffer else _MORE
             if done.size:
                 yield from self._accept(done)
             elif not self._overlong:
                 return
+
+    def _take_tail(self) -> Generator[Event, None, bool]:
+        """Drop the rest of a line whose half was given up; False if more of it is to come."""
+        found = self._end_from(0)
+        if found is None and len(self._buffer) <= self._framing.max_bytes:
+            return False
+        self.is_in_tail = False
+        if found is None:
+            self._too_long()
+            return True
+        self._rest = self._rest_of(found[1])
+        if found[0] == 0:
+            self._to_noise(len(found[1]))  # only the end was missing
+        else:
+            yield from self._fail(found[0] + len(found[1]), "half-frame")
+        return True
 
     def _accept(self, done: _Try) -> Iterator[Event]:
         if done.frame is None:

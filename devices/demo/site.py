@@ -35,8 +35,8 @@ RESOURCES = {
     PASSAGE_RESOURCE: "visitor.passage",
 }
 
-#: Gates on serial lines by number, and how each differs in its simulator: one knows repeats (a
-#: ticket is held before it again), the other's plug is pulled now and then.
+#: Gates on serial lines by number, and how each differs in its simulator: to one a ticket is held
+#: again (another number: another check, marked), the other's plug is pulled now and then.
 GATES: Final = {"S1": ("--repeats", "0", "--unplug-every", "40"), "S2": ("--repeats", "0.3")}
 #: The counter on the RS-485 line that falls silent, by unit number and name, and those beside it.
 SILENT_UNIT, SILENT = 3, "L3"

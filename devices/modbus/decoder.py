@@ -31,7 +31,9 @@ class UnitDecoder:
         *,
         watermark: Callable[[str], bytes | None],
         count: Callable[[str, str], None],
+        now_us: int,
     ) -> None:
+        """now_us: bays that were known when the agent stopped are believed so long from now."""
         self.source = source
         self._count = count  # (device, counter): what `status` shows
         self._counters: dict[str, CounterState | None] = {}
@@ -39,11 +41,12 @@ class UnitDecoder:
             self._counters[one.name] = self._load(watermark(self._mark(one.name)))
         known = [one.at_us for one in self._counters.values() if one is not None]
         self._since_us = min(known) if known else None  # the last record's time
+        self._is_unnamed = False  # its serial number was known, and is not read now
         self._recorded_us: int | None = None
         self._shown: dict[str, Value] = {}  # states of the last record
         self._told: frozenset[tuple[str, str]] = frozenset()  # faults that were quarantined
         self._bays = self._load_bays(watermark(self._mark("bays")))
-        self._bays_us: int | None = None  # when the bays were last read
+        self._bays_us = now_us  # when the bays were last read
         self._heartbeat_us: int | None = None  # of the bays
 
     def decode(self, image: Image, now_us: int) -> Reading:
@@ -61,7 +64,11 @@ class UnitDecoder:
         quality, crossed = cross_check(source.pack, values)
         faults += crossed
         before = dict(self._counters)
-        marks, moved = self._count_totals(values, self._serial(image), now_us, faults)
+        serial = self._serial(image)
+        if self._lost_its_name(serial):
+            marks, moved = self._leave_totals(values)
+        else:
+            marks, moved = self._count_totals(values, serial, now_us, faults)
         quality |= marks | Quality.CLOCK_GATEWAY
         quality |= Quality.OUT_OF_RANGE if faults else Quality(0)
         watermarks = [
@@ -83,7 +90,7 @@ class UnitDecoder:
     def stale(self, now_us: int) -> Reading | None:
         """Bays of a unit that is silent for too long become `unknown`; None if there are none."""
         bays = self.source.bays
-        if bays is None or self._bays_us is None or now_us - self._bays_us < self.source.stale_us:
+        if bays is None or now_us - self._bays_us < self.source.stale_us:
             return None
         letters = "".join("u" if one in _SEEN else one for one in self._bays)
         if letters == self._bays:
@@ -116,11 +123,32 @@ class UnitDecoder:
         except DecodeError:
             return ""
 
+    def _lost_its_name(self, serial: str) -> bool:
+        """Whether nobody can say whose totals these are: the serial number was known before."""
+        if self.source.serial is None or serial:
+            return False
+        return any(one is not None and one.unit for one in self._counters.values())
+
+    def _leave_totals(self, values: dict[str, Value]) -> tuple[Quality, bool]:
+        """Count nothing until the serial number is read again; the same unit is made up for then.
+
+        True when it begins: a record says so at once, and then each heartbeat.
+        """
+        for one in self.source.counters:
+            raw = values.get(one.name)
+            if isinstance(raw, int) and one.raw_field is not None:
+                values[one.raw_field] = raw
+            values[one.name] = None
+        self._count(self.source.id, "serial_unread")
+        began, self._is_unnamed = not self._is_unnamed, True
+        return Quality.GAP_BEFORE, began
+
     def _count_totals(
         self, values: dict[str, Value], serial: str, now_us: int, faults: list[Fault]
     ) -> tuple[Quality, bool]:
         """Turn totals into increments in place; True if one moved, or its state must be kept."""
         quality, moved = Quality(0), False
+        self._is_unnamed = False
         for one in self.source.counters:
             raw = values.get(one.name)
             if not isinstance(raw, int):
@@ -163,7 +191,10 @@ class UnitDecoder:
         source = self.source
         self._recorded_us = now_us
         self._shown = {name: values.get(name) for name in source.states}
-        since_us, self._since_us = self._since_us, now_us
+        if self._is_unnamed:
+            since_us = None  # what passes now is of the window that the next increment has
+        else:
+            since_us, self._since_us = self._since_us, now_us
         if source.counters and source.has_window and since_us is not None:
             for name, value in window(since_us, now_us).items():
                 values.setdefault(name, value)

@@ -68,11 +68,11 @@ class ModbusDriver:
         self.promise = weakest(one.promise for one in line.units)
         self._context = context
         self._jitter = jitter
-        count = context.health.count
+        count, now_us = context.health.count, context.clock_us()
         self.units = {
             one.id: _Asked(
                 one,
-                UnitDecoder(one, watermark=context.watermark, count=count),
+                UnitDecoder(one, watermark=context.watermark, count=count, now_us=now_us),
                 list(one.blocks),
             )
             for one in line.units
@@ -83,6 +83,9 @@ class ModbusDriver:
         """Connect, poll, yield; raises DriverError when the line is lost."""
         from devices.modbus.client import Line
 
+        for asked in self.units.values():  # a host that is away ends each run before its first poll
+            for reading in self._stale(asked):
+                yield reading
         async with Line(self.config) as line:
             now_us = _monotonic_us()
             if self.schedule is None:
@@ -124,8 +127,7 @@ class ModbusDriver:
             now_us = _monotonic_us()
             schedule.missed(turn.name, now_us, now_us - began_us)
             self._missed(asked, schedule, heard=error.heard)
-            stale = asked.decoder.stale(self._context.clock_us())
-            return [] if stale is None else [stale]
+            return self._stale(asked)
         except _LaterError:
             schedule.busy(turn.name, _monotonic_us())
             self._context.health.count(turn.name, "busy")
@@ -189,6 +191,11 @@ class ModbusDriver:
             rejected.append(Rejected(device=asked.source.id, reason=reason, detail=str(block)))
         return []
 
+    def _stale(self, asked: _Asked) -> list[Reading]:
+        """Bays that were not read for too long; nothing where there are none."""
+        found = asked.decoder.stale(self._context.clock_us())
+        return [] if found is None else [found]
+
     def _missed(self, asked: _Asked, schedule: Schedule, *, heard: bool) -> None:
         health, name = self._context.health, asked.source.id
         health.count(name, "garbled" if heard else "unanswered")
@@ -208,7 +215,7 @@ class ModbusDriver:
         refused = ", ".join(str(one) for one in asked.refused)
         if not image:
             health.changed(name, DeviceState.GARBLED, refused)
-            return found
+            return found + self._stale(asked)
         health.seen(name, now_us)
         if refused:
             # It is there, but does not have all that the configuration asks for.

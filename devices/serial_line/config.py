@@ -111,7 +111,8 @@ class SerialPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     dedup_key: list[Text] = []  # fields that are the event's id: class A, if the reader waits
     repeat_window: Duration | None = None  # the same code again within this is one scan
     repeat_by: list[Text] = []  # fields that are the code; else the whole text
-    repeat_as: Literal["drop", "flag"] = "drop"  # both are counted
+    #: What becomes of it; it is counted in any case. Else: dropped, unless its number is another.
+    repeat_as: Literal["drop", "flag"] | None = None
     silence_alarm: Duration | None = None
     urgent: bool = False  # seal each message at once
 

@@ -154,6 +154,9 @@ class SerialDecoder:
             return self._before[1]  # the frame before, once more: what it was, it is
         heard = self._code(document, at_us[0])
         if identity is not None:
+            if heard is Heard.REPEAT and self.source.keeps_repeats is None:
+                # The gate says that it is another check: a group's ticket counts each person.
+                heard = Heard.MAYBE
             self._before = (identity, heard)  # the journal knows ids for certain
         elif heard is Heard.NEW:
             heard = as_frame

@@ -33,6 +33,8 @@ from devices.transforms import pseudonym_key
 
 #: How often a silent reader is looked for, in seconds.
 TICK_S: Final = 60.0
+#: A pause within a line is no longer than this, in seconds: what comes later is another line.
+TAIL_S: Final = 5.0
 #: Pieces of junk in a row, without a frame between, after which a reader is not understood.
 GARBLED_AFTER: Final = 3
 #: Questions in a row without an answer after which a reader is away.
@@ -90,7 +92,9 @@ class SerialDriver:
         idle_s, last_s = self.source.idle_us / 1e6, now()
         try:
             while True:
-                wait_s = last_s + idle_s - now() if framer.is_pending else TICK_S
+                wait_s = TICK_S
+                if framer.is_pending or framer.is_in_tail:
+                    wait_s = last_s + (idle_s if framer.is_pending else TAIL_S) - now()
                 data = await line.read(max(0.0, min(wait_s, asker.wait_s())))
                 if data:
                     last_s, events = now(), framer.feed(data)

@@ -92,7 +92,7 @@ class Line(asyncio.Protocol):
         data = bytes(self._data)
         self._data.clear()
         if not data and self._lost.done():
-            raise trouble("port-lost", self._port)
+            raise trouble("port-lost", self._port, was_read=True)
         if self._is_paused and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
@@ -170,9 +170,9 @@ async def wait_for(port: str) -> None:
         await asyncio.sleep(LOOK_EVERY_S * (0.7 + 0.3 * random.random()))  # noqa: S311 - jitter
 
 
-def trouble(reason: str, port: str, more: str = "") -> DriverError:
+def trouble(reason: str, port: str, more: str = "", *, was_read: bool = False) -> DriverError:
     """A line that cannot be read now; `reason` is a message key under `probe.`."""
-    return DriverError(Code.UNREACHABLE, field=reason, value=port, expected=more)
+    return DriverError(Code.UNREACHABLE, field=reason, value=port, expected=more, was_read=was_read)
 
 
 def _reason_of(error: Exception) -> str:

@@ -79,7 +79,7 @@ class SerialSource:
     dedup_steps: tuple[Steps, ...]
     repeat_steps: tuple[Steps, ...]
     repeat_us: int | None
-    keeps_repeats: bool  # as records with REPEAT; else they are only counted
+    keeps_repeats: bool | None  # as records with REPEAT; None: those with a number of their own
     silence_us: int | None
     urgent: bool
 
@@ -134,7 +134,7 @@ def compile_serial(
         dedup_steps=tuple(steps_of(one) for one in policy.dedup_key),
         repeat_steps=tuple(steps_of(one) for one in policy.repeat_by or ["text"]),
         repeat_us=int(policy.repeat_window) if policy.repeat_window else None,
-        keeps_repeats=policy.repeat_as == "flag",
+        keeps_repeats=None if policy.repeat_as is None else policy.repeat_as == "flag",
         silence_us=int(policy.silence_alarm) if policy.silence_alarm else None,
         urgent=policy.urgent,
     )

@@ -10,9 +10,10 @@ new line stands behind it when the plug is in again. Three kinds:
 - `plain` (class B): the same without the number, answered by ACK CR.
 - `scanner` (class C): ticket CR LF, and nobody is asked whether it arrived.
 
-As in the field: a visitor holds the ticket before the reader once more (with a number of its own
-and the same ticket: one check, so the books know only the first), noise comes between frames, a
-frame is cut off or loses a bit, and reads come in pieces at the speed of the line.
+As in the field: a visitor holds the ticket before the reader once more (the gate gives it a number
+of its own, so it is a check of its own; what a scanner sees again is one scan, and the books know
+only the first), noise comes between frames, a frame is cut off or loses a bit, and reads come in
+pieces at the speed of the line.
 
 What a pseudo-terminal leaves out, and this with it: parity, stop bits, flow control and a wrong
 speed. It has no listener's speed at all, so the pace here is the sender's.
@@ -152,14 +153,12 @@ class Gate:
             self._wire.pull()
 
     async def _visitor(self) -> None:
-        """One check, and perhaps the same ticket once more, which is no check of its own."""
+        """One check, and perhaps the same ticket once more: where numbered, another check."""
         chance, time_us = self._chance, self._clock.now_us()
-        self._number += 1
-        key = f"{self._line.gate}-{self._run}-{self._number}"
         ticket = f"T{chance.getrandbits(48):012X}"
         again = chance.random() < self._line.repeats
         if self._line.kind == "scanner":
-            await self._scan(key, ticket, time_us, HELD_TIMES if again else 1)
+            await self._scan(self._next_key(), ticket, time_us, HELD_TIMES if again else 1)
             return
         values: dict[str, Fact] = {
             "ticket_ref": ticket,
@@ -168,14 +167,22 @@ class Gate:
             "result": chance.choice(RESULTS),
             "persons": chance.randrange(1, 6),
         }
+        await self._check(time_us, values)
+        if again and self._line.kind == "numbered":
+            await self._check(self._clock.now_us(), values)
+
+    def _next_key(self) -> str:
+        self._number += 1
+        return f"{self._line.gate}-{self._run}-{self._number}"
+
+    async def _check(self, time_us: int, values: dict[str, Fact]) -> None:
+        """One check with a number of its own, told until it is acknowledged."""
+        key = self._next_key()
         is_numbered = self._line.kind == "numbered"
         resource = CHECK_RESOURCE if is_numbered else PLAIN_RESOURCE
         promise = "A" if is_numbered else "B"
         self._book.made(key, promise, self._line.gate, [(resource, Content(time_us, values))])
         await self._until_answered(key, self._number, time_us, values)
-        if again and is_numbered:
-            self._number += 1
-            await self._until_answered("", self._number, self._clock.now_us(), values)
 
     async def _scan(self, key: str, ticket: str, time_us: int, times: int) -> None:
         """A reader without clock and answer: the event is timed by whoever hears it."""
@@ -189,12 +196,11 @@ class Gate:
     async def _until_answered(
         self, key: str, number: int, time_us: int, values: dict[str, Fact]
     ) -> None:
-        """Send one check until it is acknowledged; key: empty for what the books do not know."""
+        """Send one check until it is acknowledged."""
         frame = self._frame(number, time_us, values)
         told = b"%d" % number if self._line.kind == "numbered" else b""
         while True:
-            if key:
-                self._book.sent(key)
+            self._book.sent(key)
             self._wire.forget()
             await self._on_the_line(frame)
             loop = asyncio.get_running_loop()
@@ -202,8 +208,7 @@ class Gate:
             while left_s := max(0.0, ends_s - loop.time()):
                 answer = await self._wire.answer(left_s)
                 if answer == _ACK + told:
-                    if key:
-                        self._book.acked(key)
+                    self._book.acked(key)
                     return
                 if answer == _NAK:
                     break

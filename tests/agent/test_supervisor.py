@@ -123,6 +123,17 @@ async def test_waits_grow_to_a_cap_and_never_end():
     assert waits.seconds[11] == BACKOFF_MAX_S
 
 
+async def test_a_source_that_goes_again_and_again_is_looked_for_soon(caplog):
+    """A loose plug: each time it was read for half a minute."""
+    loose = [DriverError(Code.UNREACHABLE, was_read=True) for _ in range(8)]
+    lost = Scripted(*loose, *[DriverError(Code.UNREACHABLE) for _ in range(3)])
+    waits = Waits()
+    async with running([Slot("lost", lambda: lost)], Intake(), waits):
+        await until(lambda: len(waits.seconds) >= 11)
+    assert waits.seconds[:11] == [1] * 8 + [2, 4, 8]
+    assert [r.message for r in caplog.records].count("driver stopped") == 1
+
+
 async def test_a_lost_source_keeps_the_instance_and_a_bug_makes_a_new_one():
     made = []
 

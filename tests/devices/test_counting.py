@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta, timezone
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,6 +111,37 @@ def test_R13_a_reset_that_nobody_saw_is_a_gap_not_a_guess():
     done = counter.report(250, at("2026-05-02 10:00"))
     assert (done.increment, done.quality) == (None, Quality.GAP_BEFORE)
     assert counter.report(260, at("2026-05-02 10:01")).increment == 10
+
+
+def test_R13_after_a_day_that_began_at_zero_both_explanations_agree():
+    counter = Counter(reset_minutes=0)
+    counter.report(0, at("2026-05-01 20:00"))
+    done = counter.report(5, at("2026-05-02 10:00"))
+    assert (done.increment, done.quality) == (5, Quality.GAP_BEFORE)
+    done = counter.report(9, at("2026-05-02 10:05"))
+    assert (done.increment, done.quality) == (4, Quality(0))
+
+
+def test_R13_an_impossible_total_after_a_day_that_began_at_zero_is_not_counted():
+    counter = Counter(reset_minutes=0)
+    counter.report(0, at("2026-05-01 20:00"))
+    done = counter.report(14 * 60 * 1000 + 1, at("2026-05-02 10:00"))
+    assert (done.increment, done.quality) == (None, Quality.GAP_BEFORE)
+
+
+@pytest.mark.parametrize("minutes", [0, 5 * 60])
+def test_R13_a_state_of_1970_says_nothing_of_restarts(minutes):
+    """A gateway without a clock's battery asks before it knows the time."""
+    counter = Counter(reset_minutes=minutes)
+    counter.report(100, NOON, has_time=False)
+    assert counter.report(105, IN_1970, gateway_us=IN_1970, has_time=False).increment == 5
+    late = IN_1970 + 20 * 60 * MINUTE
+    assert counter.report(107, late, gateway_us=late, has_time=False).increment == 2
+    known = NOON + 5 * MINUTE
+    done = counter.report(110, known, gateway_us=known, has_time=False)
+    assert (done.increment, done.quality) == (3, Quality(0))
+    done = counter.report(3, at("2026-05-02 12:00"), has_time=False)  # from here on it does
+    assert (done.increment, done.quality) == (3, Quality.GAP_BEFORE)
 
 
 def test_one_garbled_total_does_not_move_the_sum():

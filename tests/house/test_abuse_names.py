@@ -6,14 +6,6 @@ import pytest
 
 from tests.shared import ROOT, SHARED
 
-#: Cases of the page and its logins: there is no page yet.
-OF_THE_PAGE = {
-    "csrf_on_forms",
-    "session_fixed_or_stolen",
-    "login_bruteforce_limited",
-    "sealed_value_on_page",
-}
-
 
 @pytest.mark.skipif(SHARED is None, reason="the design documents may be absent")
 def test_every_named_abuse_has_its_test() -> None:
@@ -23,4 +15,4 @@ def test_every_named_abuse_has_its_test() -> None:
     wanted = {name.strip() for name in row.removeprefix("Line and site:").split("·")}
     assert len(wanted) > 90
     text = "\n".join(p.read_text("utf-8") for p in (ROOT / "tests").rglob("*.py"))
-    assert wanted - set(re.findall(r"def test_(\w+)", text)) <= OF_THE_PAGE
+    assert not wanted - set(re.findall(r"def test_(\w+)", text))

@@ -366,6 +366,19 @@ def test_frames_of_manuals_decode_to_their_values():
     assert good == 5
 
 
+def test_bays_that_were_known_at_the_start_are_believed_for_so_long_only():
+    config = (CASES / "bays_in_nibbles/config.toml").read_text()
+    bench, plan = Bench(), load(config).drivers[0]
+    unit = next(iter(plan.make(bench).units))
+    bench.commit(plan.make(bench).decode(unit, {(4, 4): 272, (4, 5): 4096}, bench.now_us))
+    decoder = plan.make(bench).units[unit].decoder  # the unit is dead from here on
+    stale_us = decoder.source.stale_us
+    assert decoder.stale(bench.now_us + stale_us - 1) is None
+    reading = decoder.stale(bench.now_us + stale_us)
+    assert {one.values["state"] for one in reading.rows[0].records} == {"unknown"}
+    assert decoder.stale(bench.now_us + 2 * stale_us) is None
+
+
 def test_promise_of_a_measurement_is_the_weakest():
     text = (CASES / "types_sentinels_and_digits/config.toml").read_text()
     assert load(text).drivers[0].resources["links"].promise is Promise.C

@@ -442,6 +442,23 @@ async def test_a_host_that_goes_away_and_comes_back():
     assert reading.rows[0].records[0].values["in_count"] == 5
 
 
+async def test_bays_become_unknown_where_the_unit_died_before_the_agent_started():
+    fields = '[device.bays]\nregister = "discrete:3"\nlabels = ["A", "B"]\n'
+    bench = Bench()
+    plan = load(tcp_config(free_port(), fields, pack="parking.bay")).drivers[0]
+    bench.commit(plan.make(bench).decode("T1", {(2, 3): 1, (2, 4): 0}, bench.now_us))
+    again = plan.make(bench)  # the agent restarts, and nothing is at the host any more
+    with pytest.raises(DriverError):
+        await bench.pump(again, 1)
+    bench.now_us += 24 * 3600 * 1_000_000
+    (reading,) = await bench.pump(again, 1)
+    for record in reading.rows[0].records:
+        assert record.values["state"] == "unknown"
+        assert record.quality & Quality.ESTIMATED
+    with pytest.raises(DriverError):  # told once
+        await bench.pump(again, 1)
+
+
 # --- doctor ------------------------------------------------------------------------------------
 
 

@@ -182,7 +182,7 @@ async def test_pulled_plug_keeps_the_half_apart_and_the_same_path_is_read_again(
         half = await gate.reading()
         assert [one.reason for one in half.rejected] == ["half-frame"]
         failure = await gate.failure()
-        assert (failure.field, failure.retry) == ("port-lost", True)
+        assert (failure.field, failure.retry, failure.was_read) == ("port-lost", True, True)
         assert bench.health.states["E1"] is DeviceState.ABSENT
         bench.commit(pending)
         assert bench.health.total("answered_late") == 1
@@ -244,7 +244,7 @@ async def test_port_is_ours_alone(plug):
         await one.opened()
         async with Running(scanner(plug), other).session() as two:
             failure = await two.failure()
-        assert failure.field == "port-busy"
+        assert (failure.field, failure.was_read) == ("port-busy", False)
         assert other.health.states["S1"] is DeviceState.ABSENT
 
 
@@ -256,6 +256,34 @@ async def test_half_lines_are_given_up_when_the_line_is_quiet(plug):
         plug.send(b"T12")
         half = await one.reading()
         assert [r.reason for r in half.rejected] == ["half-frame"]
+        plug.send(b"T34\r")
+        rest = await one.reading()
+        assert [r.reason for r in rest.rejected] == ["half-frame"]
+        plug.send(b"T56\r")
+        (rows,) = (await one.reading()).rows
+        assert rows.records[0].values["ticket_ref"]
+
+
+async def test_a_line_long_after_a_half_one_is_a_line(plug, monkeypatch):
+    silent = asyncio.Event()
+
+    class Telling(shell.Framer):
+        def idle(self):
+            found = super().idle()
+            if not self.is_in_tail:
+                silent.set()
+            return found
+
+    monkeypatch.setattr(shell, "TAIL_S", 0.05)
+    monkeypatch.setattr(shell, "Framer", Telling)
+    config = scanner(plug) + 'framing = { idle = "30ms" }\n'
+    async with Running(config, Bench()).session() as one:
+        await one.opened()
+        plug.send(b"x")  # noise that looks like text, hours before the next scan
+        half = await one.reading()
+        assert [r.reason for r in half.rejected] == ["half-frame"]
+        async with asyncio.timeout(10):
+            await silent.wait()
         plug.send(b"T34\r")
         (rows,) = (await one.reading()).rows
         assert rows.records[0].values["ticket_ref"]

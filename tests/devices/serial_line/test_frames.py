@@ -172,7 +172,49 @@ def test_an_end_is_waited_for_only_until_the_line_is_quiet():
     assert machine.is_pending
     assert machine.idle() == [Junk("half-frame", b"T12", 3)]
     assert not machine.is_pending
-    assert machine.feed(b"T34\r") == [Frame(b"T34", b"T34\r")]
+    assert machine.feed(b"T34\r\nT56\r") == [
+        Junk("half-frame", b"T34\r", 4),  # the rest of that line, and no line of its own
+        Frame(b"T56", b"T56\r"),
+    ]
+
+
+def test_the_rest_of_a_half_line_may_pause_again_or_be_its_end_alone():
+    machine = Framer(LINE)
+    machine.feed(b"T1")
+    machine.idle()
+    assert machine.feed(b"2") == []
+    assert machine.idle() == [Junk("half-frame", b"2", 1)]
+    assert machine.feed(b"\r\n") == []
+    assert machine.feed(b"T3\r") == [Junk("noise", b"\r", 1), Frame(b"T3", b"T3\r")]
+    machine.feed(b"T1")
+    machine.idle()
+    overlong = machine.feed(b"2" * 3000 + b"\rT4\r")
+    assert [(one.reason, one.size) for one in overlong[:1]] == [("overlong", 3001)]
+    assert frames(overlong) == [b"T4"]
+    machine.feed(b"2" * 3000)
+    assert [one.reason for one in machine.idle()] == ["overlong"]
+    assert frames(machine.feed(b"T5\rT6\r")) == [b"T6"]
+
+
+def test_after_a_long_silence_or_a_new_plug_a_line_is_a_line():
+    for end in (Framer.idle, Framer.close):
+        machine = Framer(LINE)
+        machine.feed(b"T12")
+        machine.idle()
+        assert machine.is_in_tail
+        assert end(machine) == []
+        assert not machine.is_in_tail
+        assert frames(machine.feed(b"T34\r")) == [b"T34"]
+
+
+@pytest.mark.parametrize("name", [name for name, one in ALL.items() if one.start or one.check])
+def test_frames_that_are_marked_or_checked_survive_a_half_one(name):
+    machine = Framer(ALL[name])
+    whole = wrap(ALL[name], b"0123456789" if ALL[name].fixed == 10 else b"123456")
+    machine.feed(whole[: len(whole) // 2])
+    machine.idle()
+    assert not machine.is_in_tail
+    assert len(frames(machine.feed(whole))) == 1
 
 
 def test_a_line_without_any_end_is_ended_by_quiet():

@@ -111,7 +111,14 @@ async def test_crashing_agent_keeps_the_promise_of_gates(
     rows = [plain(one) for one in agent.rows[resource]]
     account = reconcile(books[resource], rows, resource)
     assert account.kept, account
-    assert account.acknowledged == account.produced == 80
+    assert account.acknowledged == account.produced
+    # A ticket that is held again is another check where the gate numbers it; all are there.
+    marked = [row for row in rows if "maybe_repeat" in row["quality"]]
+    if kind == "numbered":
+        assert account.produced == account.read > 80
+        assert len(marked) >= account.produced - 80
+    else:
+        assert account.produced == 80
     assert loaded.resources[resource].promise.value == account.promise
     assert {one.reason for one in agent.rejected} & {"bad-checksum", "half-frame"}
     if kind == "plain":
