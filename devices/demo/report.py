@@ -17,7 +17,7 @@ _COLUMNS: Final = (
 
 
 #: What `others_p99_ms` is.
-OTHERS: Final = "ms from passing to journal, at most, beside the silent counter"
+OTHERS: Final = "ms from passing to hand-over to the journal, at most, beside the silent counter"
 
 
 @dataclass(frozen=True, slots=True)
