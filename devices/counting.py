@@ -13,13 +13,14 @@ import msgspec
 
 from devices.times import PLAUSIBLE_FROM_US
 from protocol.errors import Code, DecodeError
+from protocol.records import Value
 from protocol.times import NO_MARKS, Quality
 
 _MINUTE_US: Final = 60_000_000
 _DAY_MINUTES: Final = 1440
 _AGREE_US: Final = 5 * _MINUTE_US  # clocks that differ by less say the same
-WINDOW_MAX_S: Final = 366 * 86_400  # as the packs have it
 _AHEAD_US: Final = 60 * _MINUTE_US  # a state so far ahead of two clocks that agree is wrong
+_WINDOW_MAX_S: Final = 366 * 86_400  # as the packs have it
 
 
 class CounterRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,16 +106,16 @@ def step(
     return msgspec.structs.replace(done, state=msgspec.structs.replace(done.state, unit=known))
 
 
-def window(since_us: int, until_us: int) -> dict[str, int]:
-    """Fields `window_start` and `window_s` of what was counted meanwhile.
+def state_window(values: dict[str, Value], since_us: int, until_us: int) -> None:
+    """Put `window_start` and `window_s` of what was counted meanwhile, unless they are there.
 
-    None of them where the two times cannot both be right: a clock that was set by years must not
-    cost what was counted.
+    Neither where the two times cannot both be right: a clock that was set by years must not cost
+    what was counted.
     """
     seconds = (until_us - since_us) // 1_000_000
-    if since_us >= until_us or since_us < 0 or seconds > WINDOW_MAX_S:
-        return {}
-    return {"window_start": since_us, "window_s": seconds}
+    if 0 <= since_us < until_us and seconds <= _WINDOW_MAX_S:
+        values.setdefault("window_start", since_us)
+        values.setdefault("window_s", seconds)
 
 
 def _is_ahead(state: CounterState, raw: int, at_us: int, gateway_us: int) -> bool:

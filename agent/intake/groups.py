@@ -196,8 +196,8 @@ def _gather(
             many = gathered[rows.resource, again] = [found]
         records = rows.records
         found = many[-1]
-        if again and found.records and records:
-            found = _of_epoch(many, moved, records[0].event_time_us // epoch_us, epoch_us)
+        if again and found.records:
+            found = _of_epoch(many, moved, records, epoch_us)
         found.records += records
         found.gateway += [pending.wall_us] * len(records)
         if reading.urgent:
@@ -206,10 +206,16 @@ def _gather(
             found.tail.marks.update(moved)
 
 
-def _of_epoch(many: list[_Gathered], moved: Marks, epoch: int, epoch_us: int) -> _Gathered:
-    """Where records of this epoch go: behind all that the same sources gave before."""
+def _of_epoch(
+    many: list[_Gathered], moved: Marks, records: Sequence[Record], epoch_us: int
+) -> _Gathered:
+    """Where records go: to others of their epoch, behind all that the same sources gave before."""
+
+    def epoch(some: Sequence[Record]) -> int:
+        return some[0].event_time_us // epoch_us
+
     for found in reversed(many):
-        is_same = found.records[0].event_time_us // epoch_us == epoch
+        is_same = not records or epoch(found.records) == epoch(records)
         if is_same and surely_fits(found.tail.marks | moved):
             return found
         if not moved.keys().isdisjoint(found.tail.marks):

@@ -69,9 +69,7 @@ class Losses:
 
     def add(self, local: str, reason: str, count: int, at_us: int, *, driver: str = "") -> None:
         """Count records of a resource, or messages of a driver."""
-        loss = Loss(local, reason, driver)
-        before = self._by.get(loss, (0, at_us, at_us))
-        self._by[loss] = (before[0] + count, before[1], at_us)
+        _count(self._by, Loss(local, reason, driver), count, at_us)
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Take back what a commit counted and no note told before the process ended."""
@@ -82,8 +80,7 @@ class Losses:
         """Keep what a commit only counted until a note tells it: its source was answered."""
         stored = _stored(connection)
         for loss, count in counts.items():
-            before = stored.get(loss, (0, at_us, at_us))
-            stored[loss] = (before[0] + count, before[1], at_us)
+            _count(stored, loss, count, at_us)
         _store(connection, stored)
 
     def declare(
@@ -173,6 +170,11 @@ class Losses:
         names = [loss.resource] if loss.resource else self._feeds.get(loss.driver, self._bounds)
         found = [self._bounds[name] for name in names if name in self._bounds]
         return [(one.id, one.stream.id) for one in found if one.stream is not None]
+
+
+def _count(losses: dict[Loss, _Amount], loss: Loss, count: int, at_us: int) -> None:
+    before = losses.get(loss, (0, at_us, at_us))
+    losses[loss] = (before[0] + count, before[1], at_us)
 
 
 def _forget(connection: sqlite3.Connection, told: Mapping[Loss, _Amount]) -> None:

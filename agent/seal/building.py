@@ -114,8 +114,10 @@ def pieces(
         buckets: dict[tuple[ClockKey, int | None], _Bucket] = {}
         for one in chunk:
             for bucket, indices in one.buckets:
-                first = one.columns.event_time[indices[0] if indices is not None else 0]
-                found = buckets.setdefault((one.clock, bucket), _Bucket(one.clock, first))
+                found = buckets.get((one.clock, bucket))
+                if found is None:
+                    first = one.columns.event_time[indices[0] if indices is not None else 0]
+                    found = buckets[one.clock, bucket] = _Bucket(one.clock, first)
                 _add(found, one.row, one.columns, indices)
             buckets[one.clock, one.buckets[-1][0]].marks |= one.tail.marks
         made += [
@@ -144,25 +146,27 @@ def _by_tail(placed: Iterable[_Placed]) -> Iterable[tuple[Tail, list[_Placed]]]:
     segment says where its sources stood, or after an image restore one that came alone would come
     again.
     """
-    places: dict[tuple[str, str], object] = {}  # by source, in the chunk of what can be asked again
-    marks: dict[bool, Marks] = {False: {}, True: {}}
-    chunks: dict[bool, list[_Placed]] = {False: [], True: []}
+    others: list[_Placed] = []
+    chunk: list[_Placed] = []
+    marks: Marks = {}
+    places: dict[tuple[str, str], object] = {}  # of the sources of `chunk`
     for one in placed:
-        kind, chunk = one.tail.is_regained, chunks[one.tail.is_regained]
-        merged = marks[kind] | one.tail.marks
-        is_full = merged != marks[kind] and not fits(merged)
-        goes_on = any(places.get(key, one.place) != one.place for key in one.tail.marks)
-        if kind and chunk and (is_full or goes_on):
-            yield Tail(kind, marks[kind]), chunk
-            merged, chunks[kind] = one.tail.marks, []
-            places.clear()
-        marks[kind] = merged
-        if kind:
-            places |= dict.fromkeys(one.tail.marks, one.place)
-        chunks[kind].append(one)
-    for kind, chunk in chunks.items():
-        if chunk:
-            yield Tail(kind, marks[kind]), chunk
+        if not one.tail.is_regained:
+            others.append(one)
+            continue
+        place, merged = one.place, marks | one.tail.marks
+        is_full = merged != marks and not fits(merged)
+        if chunk and (is_full or any(places.get(key, place) != place for key in one.tail.marks)):
+            yield Tail(is_regained=True, marks=marks), chunk
+            merged, chunk, places = one.tail.marks, [], {}
+        marks = merged
+        places |= dict.fromkeys(one.tail.marks, place)
+        chunk.append(one)
+    if others:
+        newest = {key: value for one in others for key, value in one.tail.marks.items()}
+        yield Tail(is_regained=False, marks=newest), others
+    if chunk:
+        yield Tail(is_regained=True, marks=marks), chunk
 
 
 def _clock_key(row: JournalRow) -> ClockKey:

@@ -170,15 +170,16 @@ class Epochs:
         """Take back the live epochs of a resource after a start."""
         rows = await self._database.read(
             lambda c: c.execute(
-                "SELECT epoch, grp, wrapped, from_us, to_us, open, commitment FROM epoch_key"
+                "SELECT epoch, grp, wrapped, from_us, to_us, commitment, open FROM epoch_key"
                 " WHERE resource = ? ORDER BY epoch DESC, grp LIMIT ?",
                 (bound.id, LIVE_EPOCHS_MAX * max(1, len(bound.layout.groups))),
             ).fetchall()
         )
         epochs: dict[int, Epoch] = {}
-        for number, group, wrapped, from_us, to_us, is_open, commitment in rows:
+        for *row, is_open in rows:
+            number, group, _, from_us, to_us, _ = row
             bound.epoch = max(bound.epoch, number)
-            key = self._unwrapped(bound.id, (number, group, wrapped, from_us, to_us, commitment))
+            key = self._unwrapped(bound.id, (*row,))
             if key is None:
                 self.unreadable += 1  # an epoch that lacks a key is not gone on with
                 continue

@@ -63,12 +63,7 @@ def resend_registration(
     ).fetchone()
     if row is None:
         return True
-    queued = connection.execute(
-        "UPDATE outbox SET state = CASE state WHEN ?2 THEN ?2 ELSE ?1 END"
-        " WHERE object = ?3 AND state IN (?1, ?2, ?4)",
-        (int(OutboxState.DUE), int(OutboxState.HELD), row[0], int(OutboxState.SENT)),
-    ).rowcount
-    if queued:
+    if _queue_again(connection, row[0]):
         return True
     (refused,) = connection.execute(
         "SELECT max(id) FROM outbox WHERE object = ? AND state = ?",
@@ -99,8 +94,11 @@ def resend_entry(
         entry = parse(head or b"", body=False).verify(public).header.entry
     except ShanmenError:
         return True  # damaged: told when it is sent
-    if entry == current:
-        return True
+    return entry == current or _queue_again(connection, entry)
+
+
+def _queue_again(connection: sqlite3.Connection, entry: bytes) -> bool:
+    """Make an entry due that stands in the outbox; one that is held stays so. False: none does."""
     queued = connection.execute(
         "UPDATE outbox SET state = CASE state WHEN ?2 THEN ?2 ELSE ?1 END"
         " WHERE object = ?3 AND state IN (?1, ?2, ?4)",

@@ -7,7 +7,7 @@ sum of the increments is exact whatever dies in between (promise class D).
 
 from collections.abc import Callable
 
-from devices.counting import CounterState, step, window
+from devices.counting import CounterState, state_window, step
 from devices.crosscheck import cross_check
 from devices.driver import RAW_BYTES_MAX, Promise, Reading, Rejected, Rows, Watermark
 from devices.mapping import Fault
@@ -196,8 +196,7 @@ class UnitDecoder:
         else:
             since_us, self._since_us = self._since_us, now_us
         if source.counters and source.has_window and since_us is not None:
-            for name, value in window(since_us, now_us).items():
-                values.setdefault(name, value)
+            state_window(values, since_us, now_us)
         if all(value is None for value in values.values()):
             return []
         record = Record(event_time_us=now_us, device=source.id, values=values, quality=int(quality))

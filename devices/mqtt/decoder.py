@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from devices.counting import CounterState, step, window
+from devices.counting import CounterState, state_window, step
 from devices.document import hide, interpret, reject
 from devices.driver import (
     DEVICE_CHARS_MAX,
@@ -242,8 +242,7 @@ class JsonDecoder:
 
     def _window(self, values: dict[str, Value], before: CounterState | None, time: Judged) -> None:
         if self.source.has_window and before is not None:
-            for name, value in window(before.at_us, time.event_us).items():
-                values.setdefault(name, value)
+            state_window(values, before.at_us, time.event_us)
 
     def _state(self, name: str) -> CounterState | None:
         if name not in self._counters:
