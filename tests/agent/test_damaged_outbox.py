@@ -30,16 +30,32 @@ async def spoil(site: Site, which: str, *values: object, at: int = -70) -> None:
     await site.core.main.database.write("spoil", work)
 
 
+async def spoil_chain(site: Site, stream: bytes) -> None:
+    """Spoil the second place of segment 1's header."""
+    await site.core.main.database.write(
+        "spoil",
+        lambda c: c.execute(
+            "UPDATE chain SET header = substr(header, 2) WHERE stream = ? AND seq = 1", (stream,)
+        ),
+    )
+
+
+async def wait_with_a_header(site: Site) -> bytes:
+    """Segment 1 of three was refused, and its header-only item waits; the stream's id."""
+    await site.give(1)
+    await site.drain()
+    await site.give(2)
+    await site.give(3)
+    await seal_each(site)
+    await refuse(site, frozenset({1}))
+    return site.core.bounds["gate"].stream.id
+
+
 @pytest.mark.parametrize("at", [3, -70], ids=["prelude", "header"])
 async def test_a_damaged_header_is_taken_from_its_chain(tmp_path, at):
     site = Site(tmp_path, hub=Picky())
     async with site.running():
-        await site.give(1)
-        await site.drain()
-        await site.give(2)
-        await site.give(3)
-        await seal_each(site)
-        await refuse(site, frozenset({1}))
+        await wait_with_a_header(site)
         await spoil(site, "kind = 'header'", at=at)
         await site.drain()
     assert [one.state for one in site.hub.segments()] == [State.BODY, State.HEADER, State.BODY]
@@ -50,20 +66,9 @@ async def test_a_damaged_header_is_taken_from_its_chain(tmp_path, at):
 async def test_a_header_that_is_whole_nowhere_ends_its_stream_and_nothing_else(tmp_path):
     site = Site(tmp_path, hub=Picky())
     async with site.running():
-        await site.give(1)
-        await site.drain()
-        await site.give(2)
-        await site.give(3)
-        await seal_each(site)
-        ended = site.core.bounds["gate"].stream.id
-        await refuse(site, frozenset({1}))
+        ended = await wait_with_a_header(site)
         await spoil(site, "kind = 'header'", at=3)
-        await site.core.main.database.write(
-            "spoil",
-            lambda c: c.execute(
-                "UPDATE chain SET header = substr(header, 2) WHERE stream = ? AND seq = 1", (ended,)
-            ),
-        )
+        await spoil_chain(site, ended)
         await site.give(7, resource="bays")
         await site.drain()
     assert site.hub.numbers() == [1, 3, 7]
@@ -136,7 +141,6 @@ async def test_a_whole_header_whose_link_was_folded_meanwhile_still_goes(tmp_pat
         assert queued
         site.clock.advance(6 * 86_400)
         before_us = site.clock.wall_us - 7 * DAY_US + 1
-        site.clock.advance(0)
         await site.core.main.database.write(
             "evict",
             lambda c: fold(c, before_us=before_us, backed_up_to=100, pressed=False),
@@ -150,13 +154,7 @@ async def test_a_whole_header_whose_link_was_folded_meanwhile_still_goes(tmp_pat
 async def test_a_damaged_reason_does_not_end_the_agent(tmp_path):
     site = Site(tmp_path, hub=Picky())
     async with site.running():
-        await site.give(1)
-        await site.drain()
-        await site.give(2)
-        await site.give(3)
-        await seal_each(site)
-        ended = site.core.bounds["gate"].stream.id
-        await refuse(site, frozenset({1}))
+        ended = await wait_with_a_header(site)
         await site.core.main.database.write(
             "spoil",
             lambda c: c.execute(
@@ -164,12 +162,7 @@ async def test_a_damaged_reason_does_not_end_the_agent(tmp_path):
                 " data = CAST(substr(data, 1, 3) || x'00' || substr(data, 5) AS BLOB) WHERE kind = 'header'"
             ),
         )
-        await site.core.main.database.write(
-            "spoil",
-            lambda c: c.execute(
-                "UPDATE chain SET header = substr(header, 2) WHERE stream = ? AND seq = 1", (ended,)
-            ),
-        )
+        await spoil_chain(site, ended)
         await site.drain()
     assert site.hub.numbers() == [1, 3]
 
@@ -198,14 +191,7 @@ async def test_a_damaged_registration_that_is_no_longer_in_force_does_not_stop_i
         await again.give(2)
         await again.seal()
 
-        def spoil(connection) -> None:
-            row, data = connection.execute(
-                "SELECT id, data FROM outbox WHERE kind = 'registration' ORDER BY id LIMIT 1"
-            ).fetchone()
-            data = data[:40] + bytes([data[40] ^ 1]) + data[41:]
-            connection.execute("UPDATE outbox SET data = ? WHERE id = ?", (data, row))
-
-        await again.core.main.database.write("test", spoil)
+        await spoil(again, "kind = 'registration' ORDER BY id LIMIT 1", at=40)
         for _ in range(200):
             await again.exchange()
             again.clock.advance(600)

@@ -9,7 +9,9 @@ import hashlib
 import random
 import shutil
 import tracemalloc
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pytest
 from msgspec.structs import replace
@@ -72,7 +74,10 @@ class Counting:
             self.state[door] = 0 if known is None else int.from_bytes(known[:4], "big")
         return self.state[door]
 
-    def report(self, doors=DOORS) -> asyncio.Future:
+    def report(
+        self, doors=DOORS, at_us: Mapping[str, int] = MappingProxyType({})
+    ) -> asyncio.Future:
+        """at_us: the time that a door says, where it is not that of its number."""
         futures = []
         for door in doors:
             raw = self.building.raw[door]
@@ -80,7 +85,11 @@ class Counting:
             self.state[door] = raw
             mark = Watermark(source=f"counter/load/{door}", value=_state(door, raw))
             one = Reading(
-                rows=[Rows(resource="load", records=[record(passed, text=door)])],
+                rows=[
+                    Rows(
+                        resource="load", records=[record(passed, text=door, at_us=at_us.get(door))]
+                    )
+                ],
                 watermarks=[mark],
                 promise=self.promise,
             )
@@ -378,6 +387,23 @@ async def test_rows_that_share_a_watermark_stay_or_go_together(tmp_path):
     assert totals(restored) == building.raw
 
 
+MIDNIGHT_US = (NOW_US // DAY_US + 1) * DAY_US
+
+
+def pass_at(driver: Counting, raw: int, time_us: int) -> asyncio.Future:
+    """The first door shows this total at this time."""
+    driver.building.raw[DOORS[0]] = raw
+    return driver.report(DOORS[:1], {DOORS[0]: time_us})
+
+
+async def _some_accepted(site: Site, count: int) -> None:
+    for _ in range(10 * count):
+        if sum(one.state is State.BODY for one in site.hub.segments()) == count:
+            return
+        await site.exchange(items_max=1)
+    pytest.fail(f"the hub never had {count} segments")
+
+
 @pytest.mark.parametrize("accepted", [1, 2])
 async def test_totals_over_midnight_are_exact_whichever_of_the_segments_the_hub_has(
     tmp_path, accepted
@@ -385,27 +411,36 @@ async def test_totals_over_midnight_are_exact_whichever_of_the_segments_the_hub_
     """A cut over two epochs is several segments: each says where the door stood after it."""
     site, building = site_at(tmp_path / "a"), Building()
     door = DOORS[0]
-
-    async def pass_at(site: Site, driver: Counting, raw: int, time_us: int) -> None:
-        passed = raw - driver.before(door)
-        building.raw[door] = driver.state[door] = raw
-        mark = Watermark(source=f"counter/load/{door}", value=_state(door, raw))
-        rows = [Rows(resource="load", records=[record(passed, text=door, at_us=time_us)])]
-        one = Reading(rows=rows, watermarks=[mark], promise=Promise.D)
-        await site.core.pipeline.submit(one, driver=DRIVER)
-
-    midnight_us = (NOW_US // DAY_US + 1) * DAY_US
     async with site.running():
         driver = Counting(site, building)
-        await pass_at(site, driver, 2, midnight_us - 9_000_000)
+        await pass_at(driver, 2, MIDNIGHT_US - 9_000_000)
         await site.drain()
         image = site.image(tmp_path / "image")
         for step, raw in enumerate((5, 9, 14, 20)):
-            await pass_at(site, driver, raw, midnight_us + (step - 2) * 1_000_000)
+            await pass_at(driver, raw, MIDNIGHT_US + (step - 2) * 1_000_000)
         await site.seal()
-        while len([one for one in site.hub.segments() if one.state is State.BODY]) < 1 + accepted:
-            await site.exchange(items_max=1)
+        await _some_accepted(site, 1 + accepted)
         assert totals(site)[door] == (9, 20)[accepted - 1]
+    restored = site.like(folder=image, core=None, sync=None)
+    async with restored.running():
+        await finish(restored, Counting(restored, building))
+    assert totals(restored) == building.raw
+
+
+@pytest.mark.parametrize("accepted", [1, 2, 3])
+async def test_a_clock_that_goes_back_over_midnight_leaves_no_part_out(tmp_path, accepted):
+    """What came after midnight stands between: no segment may speak for what is behind it."""
+    site, building = site_at(tmp_path / "a"), Building()
+    async with site.running():
+        driver = Counting(site, building)
+        await pass_at(driver, 2, MIDNIGHT_US - 9_000_000)
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        for raw, time_us in ((5, -2_000_000), (9, 1_000_000), (14, -1_000_000)):
+            await pass_at(driver, raw, MIDNIGHT_US + time_us)
+        await site.seal()
+        await _some_accepted(site, 1 + accepted)
+        assert totals(site)[DOORS[0]] == (5, 9, 14)[accepted - 1]
     restored = site.like(folder=image, core=None, sync=None)
     async with restored.running():
         await finish(restored, Counting(restored, building))
@@ -528,33 +563,18 @@ async def test_what_nobody_gives_again_stays_after_an_image_restore(tmp_path, pr
     assert restored.hub.numbers() == [1, 2, 3, 4, 5, 6]
 
 
-async def _some_accepted(site: Site, count: int) -> None:
-    while len([one for one in site.hub.segments() if one.state is State.BODY]) < count:
-        await site.exchange(items_max=1)
-
-
 async def test_one_commit_group_over_midnight_of_which_the_hub_has_the_first_segment(tmp_path):
     """Two reports within `commit_delay`, one before midnight: one journal row, two segments."""
     site, building = site_at(tmp_path / "a"), Building()
     door = DOORS[0]
-
-    def pass_at(site: Site, driver: Counting, raw: int, time_us: int) -> asyncio.Future:
-        passed = raw - driver.before(door)
-        building.raw[door] = driver.state[door] = raw
-        mark = Watermark(source=f"counter/load/{door}", value=_state(door, raw))
-        rows = [Rows(resource="load", records=[record(passed, text=door, at_us=time_us)])]
-        one = Reading(rows=rows, watermarks=[mark], promise=Promise.D)
-        return site.core.pipeline.submit(one, driver=DRIVER)
-
-    midnight_us = (NOW_US // DAY_US + 1) * DAY_US
     async with site.running():
         driver = Counting(site, building)
-        await pass_at(site, driver, 2, midnight_us - 9_000_000)
+        await pass_at(driver, 2, MIDNIGHT_US - 9_000_000)
         await site.drain()
         image = site.image(tmp_path / "image")
         await asyncio.gather(
-            pass_at(site, driver, 5, midnight_us - 1_000_000),
-            pass_at(site, driver, 9, midnight_us + 1_000_000),
+            pass_at(driver, 5, MIDNIGHT_US - 1_000_000),
+            pass_at(driver, 9, MIDNIGHT_US + 1_000_000),
         )
         await site.seal()
         await _some_accepted(site, 2)
@@ -569,28 +589,17 @@ async def test_two_doors_of_which_one_has_a_wrong_clock(tmp_path):
     """Each commit group is two segments, always: no midnight is needed."""
     site, building = site_at(tmp_path / "a"), Building()
     doors = DOORS[:2]
-
-    def report(site: Site, driver: Counting) -> asyncio.Future:
-        futures = []
-        for door in doors:
-            raw = building.raw[door]
-            passed, driver.state[door] = raw - driver.before(door), raw
-            at_us = NOW_US - (5 * DAY_US if door == doors[0] else 0)
-            mark = Watermark(source=f"counter/load/{door}", value=_state(door, raw))
-            rows = [Rows(resource="load", records=[record(passed, text=door, at_us=at_us)])]
-            one = Reading(rows=rows, watermarks=[mark], promise=Promise.D)
-            futures.append(site.core.pipeline.submit(one, driver=DRIVER))
-        return asyncio.gather(*futures)
+    at_us = {doors[0]: NOW_US - 5 * DAY_US, doors[1]: NOW_US}
 
     async with site.running():
         driver = Counting(site, building)
         building.raw |= dict.fromkeys(doors, 2)
-        await report(site, driver)
+        await driver.report(doors, at_us)
         await site.drain()
         before = len(site.hub.segments())
         image = site.image(tmp_path / "image")
         building.raw |= dict.fromkeys(doors, 7)
-        await report(site, driver)
+        await driver.report(doors, at_us)
         await site.seal()
         await _some_accepted(site, before + 1)
     restored = site.like(folder=image, core=None, sync=None)

@@ -19,6 +19,19 @@ async def move(site: Site, value: bytes, resource: str) -> None:
         await site.core.pipeline.submit(total(value, 1, resource), driver="mqtt")
 
 
+async def restored_at_10(tmp_path, settings=SETTINGS) -> Site:
+    """A gateway put back to where the source stood at 10; its hub has 20."""
+    (tmp_path / "a").mkdir()
+    site = Site(tmp_path / "a", settings=SETTINGS)
+    async with site.running():
+        await move(site, b"10", "gate")
+        await site.drain()
+        image = site.image(tmp_path / "image")
+        await move(site, b"20", "gate")
+        await site.drain()
+    return site.like(folder=image, core=None, sync=None, settings=settings, alarms=[])
+
+
 @pytest.mark.parametrize("before", ["gate", "secret"])
 async def test_turns_go_on_after_a_restart(tmp_path, before):
     """Begun again at 1, a commit in the other file would be older than those of before."""
@@ -48,15 +61,7 @@ async def test_a_file_that_is_loaded_later_does_not_set_the_turn_back(tmp_path):
 
 async def test_a_fork_leaves_alone_what_the_vault_moved_last(tmp_path):
     """Its resource moved there after the image: the hub's position is that of another time."""
-    (tmp_path / "a").mkdir()
-    site = Site(tmp_path / "a", settings=SETTINGS)
-    async with site.running():
-        await move(site, b"10", "gate")
-        await site.drain()
-        image = site.image(tmp_path / "image")
-        await move(site, b"20", "gate")
-        await site.drain()
-    restored = site.like(folder=image, core=None, sync=None, alarms=[])
+    restored = await restored_at_10(tmp_path)
     async with restored.running():
         for value in (b"13", b"16"):
             await move(restored, value, "secret")
@@ -69,16 +74,8 @@ async def test_a_fork_leaves_alone_what_the_vault_moved_last(tmp_path):
 
 async def test_what_the_vault_was_given_before_a_fork_is_refused_like_the_rest(tmp_path):
     """It was counted from where the image stood: its commit would run ahead of the main file's."""
-    (tmp_path / "a").mkdir()
-    site = Site(tmp_path / "a", settings=SETTINGS)
-    async with site.running():
-        await move(site, b"10", "gate")
-        await site.drain()
-        image = site.image(tmp_path / "image")
-        await move(site, b"20", "gate")
-        await site.drain()
     settings = dataclasses.replace(SETTINGS, commit_delay_s=60.0)
-    restored = site.like(folder=image, core=None, sync=None, settings=settings, alarms=[])
+    restored = await restored_at_10(tmp_path, settings)
     async with restored.running():
         await move(restored, b"13", "gate")
         waiting = replace(total(b"16", 1, "secret"), urgent=False)
@@ -92,15 +89,7 @@ async def test_what_the_vault_was_given_before_a_fork_is_refused_like_the_rest(t
 
 async def test_a_fork_waits_for_a_commit_of_the_vault(tmp_path):
     """It judges by where the sources stand: a commit that ends meanwhile would move them behind it."""
-    (tmp_path / "a").mkdir()
-    site = Site(tmp_path / "a", settings=SETTINGS)
-    async with site.running():
-        await move(site, b"10", "gate")
-        await site.drain()
-        image = site.image(tmp_path / "image")
-        await move(site, b"20", "gate")
-        await site.drain()
-    restored = site.like(folder=image, core=None, sync=None, alarms=[])
+    restored = await restored_at_10(tmp_path)
     async with restored.running():
         await move(restored, b"13", "gate")
         await restored.seal()
