@@ -101,8 +101,9 @@ class SerialDriver:
                 else:
                     self._quiet()
                     events = framer.idle() if now() >= last_s + idle_s else []
-                for event in events:
-                    reading = self._reading(event, line, asker)
+                for at, event in enumerate(events):
+                    has_frame = any(isinstance(one, Frame) for one in events[at + 1 :])
+                    reading = self._reading(event, line, asker, is_silent=has_frame)
                     if reading is not None:
                         yield reading
                 asker.turn(self._no_answer)
@@ -119,12 +120,23 @@ class SerialDriver:
         if silence_us is not None and self._context.clock_us() - self._heard_us > silence_us:
             self._context.health.changed(self.source.id, DeviceState.SILENT)
 
-    def _reading(self, event: Event, line: Line, asker: "_Asker") -> Reading | None:
+    def _reading(
+        self, event: Event, line: Line, asker: "_Asker", *, is_silent: bool = False
+    ) -> Reading | None:
+        """What an event comes to.
+
+        is_silent: of junk, that a frame stands behind it: one sending gets one answer, or the
+        second would be taken for that to the next frame.
+        """
         if isinstance(event, Frame) and not asker.is_message(event):
             self._alive()
             return None
         decoded = self.decode(event)
-        return None if decoded is None else self._with_answer(decoded, line)
+        if decoded is None:
+            return None
+        if isinstance(event, Junk) and is_silent:
+            decoded = Decoded(decoded.reading, None, decoded.tag)
+        return self._with_answer(decoded, line)
 
     def decode(self, event: Event) -> Decoded | None:
         """What a frame or a piece of junk comes to; for the test kit as well."""

@@ -137,6 +137,21 @@ async def test_a_frame_that_is_sent_again_before_its_commit_gets_one_answer(plug
         assert bench.repeats == 2
 
 
+async def test_noise_before_a_frame_gets_no_answer_of_its_own(plug):
+    """One sending, one answer: a gate would take the second for that to its next check."""
+    bench = Bench()
+    async with Running(GATE.format(port=plug.path), bench).session() as gate:
+        await gate.opened()
+        plug.send(b"\x02~U" + check(1, "T1", 20))
+        noise, first = await gate.reading(), await gate.reading()
+        assert noise.rejected
+        assert noise.ack is None
+        bench.commit(noise)
+        bench.commit(first)
+        assert await plug.answer(3) == b"\x061\r"
+        assert plug.received() == b""
+
+
 async def test_killed_between_commit_and_answer_the_gate_sends_again_and_is_recognised(plug):
     bench = Bench()
     async with Running(GATE.format(port=plug.path), bench).session() as gate:
