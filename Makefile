@@ -23,6 +23,8 @@ $(STAMP): constraints.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --only-binary :all: --require-hashes -r constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index -e .
+	@# As an installation is: where Python may not write bytecode, each start would compile all of ours.
+	$(BIN)/python -m compileall -q agent hub protocol devices
 	@touch $@
 
 demo: $(STAMP) ## a broker, a hub, an agent and a simulated site; ARGS="--for 60s --chaos"
